@@ -1,0 +1,505 @@
+//! Everything that can be set, with its meaning, unit, range, default, and why.
+
+use core::time::Duration;
+
+use crate::error::ConfigError;
+use crate::id::Epoch;
+
+/// The configuration of an [`Engine`](crate::Engine).
+///
+/// Start from a preset and change what you must:
+///
+/// ```
+/// let mut config = suffuse::Config::medium();
+/// config.frame_bytes_max = 1_400;
+/// config.egress.upload_bytes_per_s = Some(2_500_000);
+/// assert!(config.validate().is_ok());
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[non_exhaustive]
+pub struct Config {
+    /// Which life of this peer it is. A host that restarts must give a greater one than before, or its first
+    /// updates are taken for repetitions: a boot counter, or the wall clock in seconds. Default 0.
+    pub epoch: Epoch,
+    /// The greatest frame, in bytes: what the host's transport carries in one piece. From 256 to 1,048,576; default
+    /// 1,200, which crosses almost any path in one UDP datagram (QUIC, RFC 9000, section 14).
+    pub frame_bytes_max: usize,
+    /// Swarms joined at once, at most. From 1 to 65,536; default 64.
+    pub swarms_max: usize,
+    /// Events that wait for the host, at most; beyond it the oldest are lost and [`Event::EventsLost`]
+    /// says how many. From 16 to 16,777,216; default 65,536.
+    ///
+    /// [`Event::EventsLost`]: crate::Event::EventsLost
+    pub events_max: usize,
+    /// Links to other peers.
+    pub link: LinkConfig,
+    /// What leaves the node.
+    pub egress: EgressConfig,
+    /// Who is a neighbour of whom.
+    pub membership: MembershipConfig,
+    /// How updates spread.
+    pub gossip: GossipConfig,
+}
+
+/// Links: liveness, dialling, and how much a peer may send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[non_exhaustive]
+pub struct LinkConfig {
+    /// Links at once, at most. When full, the link without a neighbour that was silent longest is closed; if every link
+    /// has one, the newcomer is. From 2 to 1,048,576; default 1,024.
+    pub links_max: usize,
+    /// How long a neighbour may be silent before it is pinged. From 50 ms to 1 h; default 1 s.
+    pub ping_after: Duration,
+    /// The least silence after which a neighbour counts as lost; the timeout adapts to the measured round-trip time
+    /// between this and `silence_max`. From 100 ms to 1 h; default 2.5 s.
+    pub silence_min: Duration,
+    /// The greatest such silence. From `silence_min` to 1 h; default 5 s.
+    pub silence_max: Duration,
+    /// How long the host may take to connect. From 10 ms to 1 h; default 5 s.
+    pub connect_timeout: Duration,
+    /// How long a link that no swarm needs stays open. From 0 to 1 h; default 3 s.
+    pub linger: Duration,
+    /// Frames a second that one peer may send; with `inbound_burst` times as many at once. What exceeds it is
+    /// dropped before it is decoded, and counted. From 1 to 10,000,000; default 5,000.
+    pub inbound_frames_per_s: u32,
+    /// Bytes a second that one peer may send, likewise. From 1,000 to 10^12; default 12,500,000 (100 Mbit/s).
+    pub inbound_bytes_per_s: u64,
+    /// Seconds' worth of the two rates above that may come at once. From 1 to 60; default 2.
+    pub inbound_burst: u32,
+}
+
+/// The egress: budgets, queues, fairness.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[non_exhaustive]
+pub struct EgressConfig {
+    /// Bytes a second to all peers together; `None` does not limit. From 1,000 to 10^12; default `None`.
+    pub upload_bytes_per_s: Option<u64>,
+    /// Bytes a second to one peer; `None` does not limit. From 1,000 to 10^12; default `None`.
+    pub peer_bytes_per_s: Option<u64>,
+    /// How much of the budgets may be saved up, as time. At least one frame can always be saved. From 0 to 10 s;
+    /// default 5 ms: a pacer, not a reservoir.
+    pub burst: Duration,
+    /// Bytes that transport and network add to each frame; counted against the budgets. From 0 to 1,024;
+    /// default 28 (UDP over IPv4).
+    pub frame_overhead_bytes: usize,
+    /// Bytes that may wait for one peer. When full, waiting items of a lower class make room, oldest first; if there
+    /// are none, the new item is dropped. From 4,096 to 2^32; default 262,144.
+    pub peer_queue_bytes_max: usize,
+    /// Bytes that may wait in all. From 4,096 to 2^40; default 16,777,216.
+    pub queue_bytes_max: usize,
+    /// Backpressure from the host: bytes that may be handed out for a peer before the host returns credit with
+    /// [`Input::SendCredit`](crate::Input::SendCredit). `None`: the host takes everything. From 1 to 2^40; default
+    /// `None`.
+    pub credit_bytes: Option<u64>,
+    /// The share of a busy upload that background items get at least, in percent. From 0 to 50; default 5.
+    pub background_percent: u8,
+}
+
+/// Membership: HyParView's views, hardened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[non_exhaustive]
+pub struct MembershipConfig {
+    /// Neighbours to have. From 2 to 32; default 8, which keeps 99.6 % of a large swarm in one piece when half of it
+    /// dies at once (5 keeps 95 %).
+    pub active_target: usize,
+    /// Neighbours at most: the target and a reserve for peers that have nobody else. From `active_target` to 64;
+    /// default 10.
+    pub active_max: usize,
+    /// Entries of the passive view. From 4 to 1,024; default 48: at 90 % loss, 0.6 % of the nodes hold no live spare.
+    pub passive_max: usize,
+    /// Steps of a joiner's walks. From 1 to 64; default 10: about what a random walk on 10,000 nodes of degree 8
+    /// needs to forget where it began.
+    pub walk_hops: u8,
+    /// Steps of a shuffle. From 1 to 64; default 4.
+    pub shuffle_hops: u8,
+    /// Entries in a shuffle. From 1 to 64; default 8.
+    pub shuffle_entries: usize,
+    /// Time between shuffles, spread by a quarter. From 100 ms to 1 h; default 15 s.
+    pub shuffle_interval: Duration,
+    /// How long the answer to a request may take before it is repeated, and after three times given up. From 10 ms
+    /// to 1 min; default 500 ms.
+    pub reply_timeout: Duration,
+    /// Time between attempts to fill a free slot. From 10 ms to 1 min; default 250 ms.
+    pub refill_interval: Duration,
+    /// Time between probes of peers that were lost, so that partitions heal with no help. From 100 ms to 1 h;
+    /// default 2 s, with backoff to 16 times that.
+    pub probe_interval: Duration,
+    /// Lost peers and contacts to remember for that. From 0 to 1,024; default 16.
+    pub remembered_max: usize,
+}
+
+/// Gossip: eager and lazy push, pull, anti-entropy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[non_exhaustive]
+pub struct GossipConfig {
+    /// How bodies travel. Default [`GossipMode::Hybrid`].
+    pub mode: GossipMode,
+    /// Neighbours that get the bodies of a new source at once; the others get announcements. The tree is pruned from
+    /// there. From 1 to 64; default 4.
+    pub initial_fanout: usize,
+    /// Eager feeders to keep, in percent: 100 is a tree, 200 every update twice, 120 a second feeder for one update in
+    /// five. From 100 to 300; default 100.
+    pub redundancy_percent: u16,
+    /// How long announcements are gathered before they are sent. From 0 to 10 s; default 250 ms.
+    pub have_interval: Duration,
+    /// The least time between news of a missing update and asking for it. From 0 to 10 s; default 10 ms. The real
+    /// one grows with the measured lateness.
+    pub want_delay_min: Duration,
+    /// Time between reconciliations with one random neighbour: the least, right after one that found a difference.
+    /// From 10 ms to 1 h; default 500 ms.
+    pub sync_interval_min: Duration,
+    /// The greatest, after some that found none. From `sync_interval_min` to 1 h; default 4 s.
+    pub sync_interval_max: Duration,
+    /// Updates asked for and not here yet, at most. From 1 to 65,536; default 256.
+    pub wants_outstanding_max: usize,
+    /// Sources (origin and epoch) tracked, at most. When full, the source that was quiet longest goes if it is beyond
+    /// the age limit; if none is, the newcomer's updates are refused and counted. From 1 to 1,048,576; default 4,096.
+    pub sources_max: usize,
+    /// How far the newest update of a source may be ahead of the oldest missing one, in updates. Beyond it the oldest
+    /// missing are given up, and the application is told. From 64 to 1,048,576; default 65,536 (8 KiB of bits).
+    pub window_max: usize,
+    /// Updates older than this are refused, and their source is forgotten after twice as long. From 1 s to 24 h; default
+    /// 10 min. A state kept by `Retention::Latest` does not age.
+    pub age_max: Duration,
+}
+
+/// How bodies travel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum GossipMode {
+    /// Eager push on every link that wants it, no announcements; losses are mended by anti-entropy alone.
+    Push,
+    /// Announcements on every link; bodies only on request. The fewest copies, at three times the latency.
+    Pull,
+    /// Eager push along a tree, announcements elsewhere, pull where the tree fails.
+    #[default]
+    Hybrid,
+}
+
+impl Config {
+    /// Fewer than 50 peers: everybody may be everybody's neighbour.
+    pub fn small() -> Self {
+        let mut config = Self::medium();
+        config.membership.active_target = 6;
+        config.membership.active_max = 8;
+        config.membership.passive_max = 24;
+        config.membership.walk_hops = 4;
+        config.gossip.initial_fanout = 6;
+        config.gossip.have_interval = Duration::from_millis(100);
+        config
+    }
+
+    /// From 50 to 500 peers, and right for most: the default.
+    pub fn medium() -> Self {
+        Self {
+            epoch: Epoch(0),
+            frame_bytes_max: 1_200,
+            swarms_max: 64,
+            events_max: 65_536,
+            link: LinkConfig::default(),
+            egress: EgressConfig::default(),
+            membership: MembershipConfig::default(),
+            gossip: GossipConfig::default(),
+        }
+    }
+
+    /// More than 500 peers.
+    pub fn large() -> Self {
+        let mut config = Self::medium();
+        config.membership.walk_hops = 12;
+        config.gossip.sync_interval_max = Duration::from_secs(8);
+        config
+    }
+
+    /// More than 100,000 peers.
+    pub fn huge() -> Self {
+        let mut config = Self::large();
+        config.membership.active_target = 12;
+        config.membership.active_max = 14;
+        config.membership.passive_max = 64;
+        config.membership.walk_hops = 16;
+        config.gossip.sources_max = 16_384;
+        config
+    }
+
+    /// Checks every field; [`Engine::new`](crate::Engine::new) does it too.
+    ///
+    /// # Errors
+    /// The first field outside its range, with the range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        within("frame_bytes_max", self.frame_bytes_max as u64, 256, 1 << 20)?;
+        within("swarms_max", self.swarms_max as u64, 1, 65_536)?;
+        within("events_max", self.events_max as u64, 16, 1 << 24)?;
+        self.link.validate()?;
+        self.egress.validate()?;
+        self.membership.validate()?;
+        self.gossip.validate()
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::medium()
+    }
+}
+
+impl Default for LinkConfig {
+    fn default() -> Self {
+        Self {
+            links_max: 1_024,
+            ping_after: Duration::from_secs(1),
+            silence_min: Duration::from_millis(2_500),
+            silence_max: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
+            linger: Duration::from_secs(3),
+            inbound_frames_per_s: 5_000,
+            inbound_bytes_per_s: 12_500_000,
+            inbound_burst: 2,
+        }
+    }
+}
+
+impl LinkConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        within("link.links_max", self.links_max as u64, 2, 1 << 20)?;
+        span("link.ping_after", self.ping_after, Duration::from_millis(50), HOUR)?;
+        span("link.silence_min", self.silence_min, Duration::from_millis(100), HOUR)?;
+        span("link.silence_max", self.silence_max, Duration::from_millis(100), HOUR)?;
+        ordered("link.ping_after", self.ping_after, "link.silence_min", self.silence_min)?;
+        ordered("link.silence_min", self.silence_min, "link.silence_max", self.silence_max)?;
+        span("link.connect_timeout", self.connect_timeout, Duration::from_millis(10), HOUR)?;
+        span("link.linger", self.linger, Duration::ZERO, HOUR)?;
+        within("link.inbound_frames_per_s", u64::from(self.inbound_frames_per_s), 1, 10_000_000)?;
+        within("link.inbound_bytes_per_s", self.inbound_bytes_per_s, 1_000, RATE_MAX)?;
+        within("link.inbound_burst", u64::from(self.inbound_burst), 1, 60)
+    }
+}
+
+impl Default for EgressConfig {
+    fn default() -> Self {
+        Self {
+            upload_bytes_per_s: None,
+            peer_bytes_per_s: None,
+            burst: Duration::from_millis(5),
+            frame_overhead_bytes: 28,
+            peer_queue_bytes_max: 262_144,
+            queue_bytes_max: 16_777_216,
+            credit_bytes: None,
+            background_percent: 5,
+        }
+    }
+}
+
+impl EgressConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field outside its range, with the range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if let Some(rate) = self.upload_bytes_per_s {
+            within("egress.upload_bytes_per_s", rate, 1_000, RATE_MAX)?;
+        }
+        if let Some(rate) = self.peer_bytes_per_s {
+            within("egress.peer_bytes_per_s", rate, 1_000, RATE_MAX)?;
+        }
+        span("egress.burst", self.burst, Duration::ZERO, Duration::from_secs(10))?;
+        within("egress.frame_overhead_bytes", self.frame_overhead_bytes as u64, 0, 1_024)?;
+        within("egress.peer_queue_bytes_max", self.peer_queue_bytes_max as u64, 4_096, 1 << 32)?;
+        within("egress.queue_bytes_max", self.queue_bytes_max as u64, 4_096, 1 << 40)?;
+        if let Some(credit) = self.credit_bytes {
+            within("egress.credit_bytes", credit, 1, 1 << 40)?;
+        }
+        within("egress.background_percent", u64::from(self.background_percent), 0, 50)
+    }
+}
+
+impl Default for MembershipConfig {
+    fn default() -> Self {
+        Self {
+            active_target: 8,
+            active_max: 10,
+            passive_max: 48,
+            walk_hops: 10,
+            shuffle_hops: 4,
+            shuffle_entries: 8,
+            shuffle_interval: Duration::from_secs(15),
+            reply_timeout: Duration::from_millis(500),
+            refill_interval: Duration::from_millis(250),
+            probe_interval: Duration::from_secs(2),
+            remembered_max: 16,
+        }
+    }
+}
+
+impl MembershipConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field outside its range, with the range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let minute = Duration::from_secs(60);
+        let ten_ms = Duration::from_millis(10);
+        within("membership.active_target", self.active_target as u64, 2, 32)?;
+        within("membership.active_max", self.active_max as u64, self.active_target as u64, 64)?;
+        within("membership.passive_max", self.passive_max as u64, 4, 1_024)?;
+        within("membership.walk_hops", u64::from(self.walk_hops), 1, 64)?;
+        within("membership.shuffle_hops", u64::from(self.shuffle_hops), 1, 64)?;
+        within("membership.shuffle_entries", self.shuffle_entries as u64, 1, 64)?;
+        span("membership.shuffle_interval", self.shuffle_interval, Duration::from_millis(100), HOUR)?;
+        span("membership.reply_timeout", self.reply_timeout, ten_ms, minute)?;
+        span("membership.refill_interval", self.refill_interval, ten_ms, minute)?;
+        span("membership.probe_interval", self.probe_interval, Duration::from_millis(100), HOUR)?;
+        within("membership.remembered_max", self.remembered_max as u64, 0, 1_024)
+    }
+}
+
+impl Default for GossipConfig {
+    fn default() -> Self {
+        Self {
+            mode: GossipMode::Hybrid,
+            initial_fanout: 4,
+            redundancy_percent: 100,
+            have_interval: Duration::from_millis(250),
+            want_delay_min: Duration::from_millis(10),
+            sync_interval_min: Duration::from_millis(500),
+            sync_interval_max: Duration::from_secs(4),
+            wants_outstanding_max: 256,
+            sources_max: 4_096,
+            window_max: 65_536,
+            age_max: Duration::from_secs(600),
+        }
+    }
+}
+
+impl GossipConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field outside its range, with the range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let ten_s = Duration::from_secs(10);
+        let ten_ms = Duration::from_millis(10);
+        within("gossip.initial_fanout", self.initial_fanout as u64, 1, 64)?;
+        within("gossip.redundancy_percent", u64::from(self.redundancy_percent), 100, 300)?;
+        span("gossip.have_interval", self.have_interval, Duration::ZERO, ten_s)?;
+        span("gossip.want_delay_min", self.want_delay_min, Duration::ZERO, ten_s)?;
+        span("gossip.sync_interval_min", self.sync_interval_min, ten_ms, HOUR)?;
+        span("gossip.sync_interval_max", self.sync_interval_max, ten_ms, HOUR)?;
+        ordered(
+            "gossip.sync_interval_min",
+            self.sync_interval_min,
+            "gossip.sync_interval_max",
+            self.sync_interval_max,
+        )?;
+        within("gossip.wants_outstanding_max", self.wants_outstanding_max as u64, 1, 65_536)?;
+        within("gossip.sources_max", self.sources_max as u64, 1, 1 << 20)?;
+        within("gossip.window_max", self.window_max as u64, 64, 1 << 20)?;
+        span("gossip.age_max", self.age_max, Duration::from_secs(1), HOUR * 24)
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const RATE_MAX: u64 = 1_000_000_000_000;
+
+fn within(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        Ok(())
+    } else {
+        Err(ConfigError::OutOfRange { field, value, min, max })
+    }
+}
+
+fn span(field: &'static str, value: Duration, min: Duration, max: Duration) -> Result<(), ConfigError> {
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    within(field, micros(value), micros(min), micros(max))
+}
+
+fn ordered(
+    lesser: &'static str,
+    low: Duration,
+    greater: &'static str,
+    high: Duration,
+) -> Result<(), ConfigError> {
+    if low <= high { Ok(()) } else { Err(ConfigError::Order { lesser, greater }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_valid() {
+        for config in [Config::small(), Config::medium(), Config::large(), Config::huge()] {
+            assert_eq!(config.validate(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn every_field_is_held_to_its_range() {
+        type Spoil = fn(&mut Config);
+        let spoils: &[(&str, Spoil)] = &[
+            ("frame_bytes_max", |c| c.frame_bytes_max = 255),
+            ("swarms_max", |c| c.swarms_max = 0),
+            ("events_max", |c| c.events_max = 15),
+            ("link.links_max", |c| c.link.links_max = 1),
+            ("link.ping_after", |c| c.link.ping_after = Duration::ZERO),
+            ("link.silence_min", |c| c.link.silence_min = Duration::from_millis(99)),
+            ("link.silence_max", |c| c.link.silence_max = Duration::MAX),
+            ("link.connect_timeout", |c| c.link.connect_timeout = Duration::ZERO),
+            ("link.linger", |c| c.link.linger = Duration::MAX),
+            ("link.inbound_frames_per_s", |c| c.link.inbound_frames_per_s = 0),
+            ("link.inbound_bytes_per_s", |c| c.link.inbound_bytes_per_s = 999),
+            ("link.inbound_burst", |c| c.link.inbound_burst = 61),
+            ("egress.upload_bytes_per_s", |c| c.egress.upload_bytes_per_s = Some(0)),
+            ("egress.peer_bytes_per_s", |c| c.egress.peer_bytes_per_s = Some(0)),
+            ("egress.burst", |c| c.egress.burst = Duration::from_secs(11)),
+            ("egress.frame_overhead_bytes", |c| c.egress.frame_overhead_bytes = 1_025),
+            ("egress.peer_queue_bytes_max", |c| c.egress.peer_queue_bytes_max = 0),
+            ("egress.queue_bytes_max", |c| c.egress.queue_bytes_max = 0),
+            ("egress.credit_bytes", |c| c.egress.credit_bytes = Some(0)),
+            ("egress.background_percent", |c| c.egress.background_percent = 51),
+            ("membership.active_target", |c| c.membership.active_target = 1),
+            ("membership.active_max", |c| c.membership.active_max = 7),
+            ("membership.passive_max", |c| c.membership.passive_max = 0),
+            ("membership.walk_hops", |c| c.membership.walk_hops = 0),
+            ("membership.shuffle_hops", |c| c.membership.shuffle_hops = 65),
+            ("membership.shuffle_entries", |c| c.membership.shuffle_entries = 0),
+            ("membership.shuffle_interval", |c| c.membership.shuffle_interval = Duration::ZERO),
+            ("membership.reply_timeout", |c| c.membership.reply_timeout = Duration::ZERO),
+            ("membership.refill_interval", |c| c.membership.refill_interval = Duration::ZERO),
+            ("membership.probe_interval", |c| c.membership.probe_interval = Duration::ZERO),
+            ("membership.remembered_max", |c| c.membership.remembered_max = 1_025),
+            ("gossip.initial_fanout", |c| c.gossip.initial_fanout = 0),
+            ("gossip.redundancy_percent", |c| c.gossip.redundancy_percent = 99),
+            ("gossip.have_interval", |c| c.gossip.have_interval = Duration::MAX),
+            ("gossip.want_delay_min", |c| c.gossip.want_delay_min = Duration::MAX),
+            ("gossip.sync_interval_min", |c| c.gossip.sync_interval_min = Duration::ZERO),
+            ("gossip.sync_interval_max", |c| c.gossip.sync_interval_max = Duration::MAX),
+            ("gossip.wants_outstanding_max", |c| c.gossip.wants_outstanding_max = 0),
+            ("gossip.sources_max", |c| c.gossip.sources_max = 0),
+            ("gossip.window_max", |c| c.gossip.window_max = 63),
+            ("gossip.age_max", |c| c.gossip.age_max = Duration::ZERO),
+        ];
+        for (name, spoil) in spoils {
+            let mut config = Config::medium();
+            spoil(&mut config);
+            match config.validate() {
+                Err(ConfigError::OutOfRange { field, .. }) => assert_eq!(field, *name),
+                other => panic!("{name} was not refused for its range: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let mut config = Config::medium();
+        config.link.silence_min = Duration::from_secs(9);
+        let expected = ConfigError::Order { lesser: "link.silence_min", greater: "link.silence_max" };
+        assert_eq!(config.validate(), Err(expected));
+    }
+}

@@ -1,0 +1,94 @@
+//! What can go wrong on the caller's side. Remote faults are never errors: they become
+//! [`Event::Misbehaved`](crate::Event::Misbehaved) and counters.
+
+use crate::id::SwarmId;
+
+/// A configuration that cannot work. Nothing was created.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A field is outside its range.
+    #[error("`{field}` is {value}, but must be from {min} to {max}; nothing was created")]
+    OutOfRange {
+        /// The field, with its path from [`Config`](crate::Config).
+        field: &'static str,
+        /// What it is (durations in microseconds).
+        value: u64,
+        /// The least that is allowed.
+        min: u64,
+        /// The most that is allowed.
+        max: u64,
+    },
+    /// Two fields contradict each other.
+    #[error("`{lesser}` must not exceed `{greater}`; nothing was created")]
+    Order {
+        /// The field that must be the smaller one.
+        lesser: &'static str,
+        /// The field that must be the greater one.
+        greater: &'static str,
+    },
+}
+
+/// A command that was refused. Every variant leaves the engine as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The engine is not a member of that swarm: never joined, or left. Nothing was changed.
+    #[error("swarm {0:?} is not joined; nothing was changed")]
+    UnknownSwarm(SwarmId),
+    /// The engine is a member of that swarm already. Nothing was changed.
+    #[error("swarm {0:?} is joined already; nothing was changed")]
+    AlreadyJoined(SwarmId),
+    /// Another joined swarm has the same 32-bit tag. Choose another id. Nothing was changed.
+    #[error("swarm {0:?} has the tag of another joined swarm; nothing was changed")]
+    TagTaken(SwarmId),
+    /// As many swarms are joined as the configuration allows. Nothing was changed.
+    #[error("{max} swarms are joined, which is the limit; nothing was changed")]
+    TooManySwarms {
+        /// The limit, `Config::swarms_max`.
+        max: usize,
+    },
+    /// The payload does not fit. Nothing was published.
+    #[error("the payload has {bytes} bytes, the limit is {max}; nothing was published")]
+    Oversize {
+        /// Its size.
+        bytes: usize,
+        /// The greatest that fits.
+        max: usize,
+    },
+    /// The layer is above 7. Nothing was published.
+    #[error("layer {0} is above 7; nothing was published")]
+    Layer(u8),
+    /// The engine's own name cannot be a contact or a peer. Nothing was changed.
+    #[error("the engine's own name was given as a peer; nothing was changed")]
+    OwnName,
+    /// A field of the options is outside its range. Nothing was changed.
+    #[error("`{field}` is {value}, but must be from {min} to {max}; nothing was changed")]
+    OutOfRange {
+        /// The field.
+        field: &'static str,
+        /// What it is (durations in microseconds).
+        value: u64,
+        /// The least that is allowed.
+        min: u64,
+        /// The most that is allowed.
+        max: u64,
+    },
+    /// So much waits to be sent that publishing more would only drop it. Drain the output, wait for
+    /// [`Event::Writable`](crate::Event::Writable), and try again. Nothing was published.
+    #[error("{queued} bytes wait to be sent, the limit is {max}; nothing was published")]
+    QueueFull {
+        /// Bytes waiting.
+        queued: usize,
+        /// The limit, `EgressConfig::queue_bytes_max`.
+        max: usize,
+    },
+    /// As many contacts or known peers as the configuration allows. Nothing was changed.
+    #[error("{given} peers were given, the limit is {max}; nothing was changed")]
+    TooManyPeers {
+        /// How many were given.
+        given: usize,
+        /// The limit.
+        max: usize,
+    },
+}

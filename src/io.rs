@@ -1,0 +1,220 @@
+//! What goes into an engine and what comes out.
+
+use core::ops::Range;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::id::{Epoch, Priority, StateId, SwarmId, UpdateId};
+use crate::time::Instant;
+use crate::wire::WireError;
+
+/// A fact that the host reports with [`Engine::handle_input`](crate::Engine::handle_input).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input<P> {
+    /// The transport can now carry frames to `peer`: the answer to [`Output::Connect`], or a connection that the peer
+    /// opened. A host without connections (UDP) reports it at once.
+    ///
+    /// Reporting it for a peer that is connected already means that the peer has begun anew: what was queued for it
+    /// and what was known of it is dropped.
+    PeerConnected {
+        /// Who.
+        peer: P,
+    },
+    /// The transport lost `peer`, or could not reach it.
+    PeerDisconnected {
+        /// Who.
+        peer: P,
+    },
+    /// A frame arrived. A frame from a peer that is not connected also reports it as connected.
+    Received {
+        /// Who sent it, as the transport has verified or assumes.
+        from: P,
+        /// The frame, whole.
+        frame: Bytes,
+    },
+    /// What the transport measured of the link to `peer`. Optional: the engine measures round-trip times itself.
+    LinkQuality {
+        /// To whom.
+        peer: P,
+        /// The smoothed round-trip time.
+        rtt: Duration,
+        /// Frames lost, in parts per million.
+        loss_ppm: u32,
+        /// What the link carries towards the peer, if known: from then on its pace.
+        bytes_per_s: Option<u64>,
+    },
+    /// The transport has taken that many more bytes for `peer`; see
+    /// [`EgressConfig::credit_bytes`](crate::EgressConfig::credit_bytes).
+    SendCredit {
+        /// For whom.
+        peer: P,
+        /// How many bytes.
+        bytes: u64,
+    },
+}
+
+/// What the host must do, from [`Engine::poll_output`](crate::Engine::poll_output).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Output<P> {
+    /// Send `frame` to `to`.
+    Send {
+        /// The receiver.
+        to: P,
+        /// At most [`Config::frame_bytes_max`](crate::Config::frame_bytes_max) bytes.
+        frame: Bytes,
+        /// The most urgent class inside, for transports that have priorities of their own.
+        class: Class,
+    },
+    /// Connect to `peer`, and report [`Input::PeerConnected`] or [`Input::PeerDisconnected`].
+    Connect {
+        /// To whom.
+        peer: P,
+    },
+    /// No swarm needs `peer` any more: its connection may be closed. It comes after the last frame for that peer; no
+    /// answer is expected.
+    Disconnect {
+        /// From whom.
+        peer: P,
+    },
+    /// News for the application.
+    Event(Event<P>),
+}
+
+/// In which order frames leave a busy node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Class {
+    /// Protocol messages: small, always first.
+    Control,
+    /// Urgent updates: before everything but control.
+    Urgent,
+    /// High updates and repair.
+    High,
+    /// Normal updates.
+    Normal,
+    /// History and bulk: what is left, but never nothing.
+    Background,
+}
+
+impl Class {
+    /// All classes, the first to leave first.
+    pub const ALL: [Self; 5] = [Self::Control, Self::Urgent, Self::High, Self::Normal, Self::Background];
+}
+
+impl From<Priority> for Class {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::Background => Self::Background,
+            Priority::Normal => Self::Normal,
+            Priority::High => Self::High,
+            Priority::Urgent => Self::Urgent,
+        }
+    }
+}
+
+/// An update as the application gets it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Update<P> {
+    /// Its identity: swarm, origin, epoch, sequence.
+    pub id: UpdateId<P>,
+    /// What it is a version of.
+    pub state: StateId,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Whether it stands alone, without the updates before it.
+    pub keyframe: bool,
+    /// Quality layer, 0 is the base.
+    pub layer: u8,
+    /// Links it crossed to get here, at most 63.
+    pub hops: u8,
+    /// When it was published, in this engine's time, as far as the nodes on its way can tell: time inside them is
+    /// counted exactly, time on links as half the measured round-trip time.
+    pub born: Instant,
+    /// The payload: a slice of the received frame, or a copy if it was a small part of one.
+    pub payload: Bytes,
+}
+
+/// News for the application.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Event<P> {
+    /// An update of a joined swarm, each exactly once. Own updates are not delivered to oneself.
+    Delivered(Update<P>),
+    /// Updates that nobody holds any more, or that were given up: they will never be delivered.
+    Lagged {
+        /// The swarm.
+        swarm: SwarmId,
+        /// Who published them.
+        origin: P,
+        /// The life of the origin.
+        epoch: Epoch,
+        /// Their sequences.
+        sequences: Range<u64>,
+        /// Why.
+        reason: LagReason,
+    },
+    /// The first neighbour in the swarm: updates now flow.
+    Joined {
+        /// The swarm.
+        swarm: SwarmId,
+    },
+    /// The last neighbour in the swarm is gone; the engine keeps looking for others.
+    Isolated {
+        /// The swarm.
+        swarm: SwarmId,
+    },
+    /// A new neighbour in the swarm.
+    NeighborUp {
+        /// The swarm.
+        swarm: SwarmId,
+        /// The neighbour.
+        peer: P,
+    },
+    /// A neighbour less in the swarm.
+    NeighborDown {
+        /// The swarm.
+        swarm: SwarmId,
+        /// Who it was.
+        peer: P,
+    },
+    /// A peer sent what no correct peer sends. The frame's remainder was dropped; nothing else was changed.
+    Misbehaved {
+        /// Who.
+        peer: P,
+        /// What it did.
+        offence: Offence,
+    },
+    /// After [`CommandError::QueueFull`](crate::CommandError::QueueFull): there is room again.
+    Writable,
+    /// The host drained too late, and that many of the oldest events were lost
+    /// ([`Config::events_max`](crate::Config::events_max)).
+    EventsLost {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// Why updates will never be delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum LagReason {
+    /// No neighbour holds them any more.
+    Expired,
+    /// The source ran further ahead than `GossipConfig::window_max`.
+    WindowFull,
+}
+
+/// What a peer did that no correct peer does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Offence {
+    /// A frame that cannot be read.
+    Malformed(WireError),
+    /// More frames or bytes than its budget ([`LinkConfig`](crate::LinkConfig)); reported once a second at most.
+    Flooding,
+    /// A frame larger than the greatest allowed.
+    Oversize,
+    /// A request that names this engine where it must name another, or the other way round.
+    Nonsense,
+}

@@ -1,0 +1,5 @@
+//! What a node has seen and what it holds: ranges, duplicate windows, retained bodies.
+
+mod ranges;
+
+pub use ranges::RangeSet;

@@ -1,0 +1,213 @@
+//! The messages that engines exchange.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::id::{Epoch, Priority, StateId, SwarmId};
+use crate::log::RangeSet;
+use crate::time::Instant;
+
+/// Anything that travels between two engines.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message<P> {
+    /// Between the two ends of a link, whatever swarms they share.
+    Link(LinkMessage),
+    /// Who is a neighbour of whom, inside one swarm.
+    Membership(MembershipMessage<P>),
+    /// Updates and what is known about them, inside one swarm.
+    Gossip(GossipMessage<P>),
+}
+
+/// Liveness and round-trip time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkMessage {
+    /// Asks for a [`LinkMessage::Pong`] with the same token.
+    Ping {
+        /// Repeated by the answer.
+        token: u32,
+    },
+    /// The answer to a ping.
+    Pong {
+        /// The token of the ping.
+        token: u32,
+    },
+}
+
+/// The membership protocol: HyParView's two views, with walks on join and swaps instead of evictions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MembershipMessage<P> {
+    /// To a contact: "find me neighbours".
+    Join {
+        /// The whole id of the swarm.
+        swarm: SwarmId,
+        /// How many neighbours the sender lacks.
+        wanted: u8,
+    },
+    /// A random walk that looks for a place for `joiner`.
+    Walk {
+        /// Who looks for neighbours.
+        joiner: P,
+        /// Steps left.
+        hops_left: u8,
+    },
+    /// The end of a walk at a node without a free slot: "take the place between me and `partner`".
+    Offer {
+        /// The whole id of the swarm.
+        swarm: SwarmId,
+        /// The neighbour that the sender would give up for the receiver.
+        partner: P,
+    },
+    /// Asks the receiver to become a neighbour.
+    Neighbor {
+        /// The whole id of the swarm.
+        swarm: SwarmId,
+        /// On which grounds.
+        request: NeighborRequest<P>,
+    },
+    /// The answer to [`MembershipMessage::Neighbor`].
+    NeighborReply {
+        /// Whether the two are neighbours now.
+        accepted: bool,
+        /// Others to try: a redirect where refused, a start for the passive view where accepted.
+        peers: Vec<P>,
+    },
+    /// "You are not my neighbour (any more)."
+    Bye {
+        /// The sender leaves the swarm altogether and should be forgotten.
+        leaving: bool,
+    },
+    /// A walk that exchanges entries of the passive view.
+    Shuffle {
+        /// Who began it and gets the answer.
+        origin: P,
+        /// Steps left.
+        hops_left: u8,
+        /// What the origin offers.
+        entries: Vec<ViewEntry<P>>,
+    },
+    /// What the end of a shuffle offers in return.
+    ShuffleReply {
+        /// Its entries.
+        entries: Vec<ViewEntry<P>>,
+    },
+}
+
+/// On which grounds a peer asks to be a neighbour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NeighborRequest<P> {
+    /// If there is a free slot.
+    Low,
+    /// The sender has no other neighbour, or joins two parts of a broken swarm: also into the reserve.
+    High,
+    /// In the place of `leaving`, which was told to come to the sender too.
+    Replace {
+        /// The neighbour to give up.
+        leaving: P,
+    },
+}
+
+/// A peer in a passive view, with its age in shuffle rounds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ViewEntry<P> {
+    /// The peer.
+    pub peer: P,
+    /// Rounds since somebody had direct news of it.
+    pub age: u8,
+}
+
+/// The gossip protocol: eager push, announcements, pull, reconciliation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum GossipMessage<P> {
+    /// An update with its body.
+    Data(Data<P>),
+    /// "I have these updates."
+    Have {
+        /// Which.
+        sources: Vec<SourceRanges<P>>,
+    },
+    /// "Send me these updates."
+    Want {
+        /// Also push me the later ones of these sources.
+        graft: bool,
+        /// Which.
+        sources: Vec<SourceRanges<P>>,
+    },
+    /// The answer to a want that cannot be served: "I knew these updates, but no longer hold them."
+    Gone {
+        /// Which.
+        sources: Vec<SourceRanges<P>>,
+    },
+    /// "Push me no more than this share of the updates of `origin`; announce the rest."
+    Prune {
+        /// Whose updates.
+        origin: P,
+        /// The share still wanted, in percent.
+        share_percent: u8,
+    },
+    /// One page of reconciliation: what the sender knows of the origins from `lower` up to the last item's bound.
+    Sync {
+        /// The least origin covered; `None` is the least of all.
+        lower: Option<P>,
+        /// The items, in the order of origins, each from the end of the one before.
+        items: Vec<SyncItem<P>>,
+    },
+}
+
+/// An update on its way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Data<P> {
+    /// Who published it.
+    pub origin: P,
+    /// The life of the origin.
+    pub epoch: Epoch,
+    /// Its place among the origin's updates.
+    pub sequence: u64,
+    /// What it is a version of.
+    pub state: StateId,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Whether it stands alone, without the updates before it.
+    pub keyframe: bool,
+    /// Quality layer, 0 (base) to 7.
+    pub layer: u8,
+    /// Links crossed before this one, at most 63.
+    pub hops: u8,
+    /// When it was published, in the holder's own time. It travels as an age, so no clocks need to agree.
+    pub born: Instant,
+    /// The payload.
+    pub body: Bytes,
+}
+
+/// Some updates of one source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SourceRanges<P> {
+    /// Who published them.
+    pub origin: P,
+    /// The life of the origin.
+    pub epoch: Epoch,
+    /// Their sequences.
+    pub ranges: RangeSet,
+}
+
+/// What a reconciliation page says about one interval of origins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SyncItem<P> {
+    /// One past the interval: origins below this one. `None` is the end of all.
+    pub upper: Option<P>,
+    /// What is known there.
+    pub known: SyncKnown<P>,
+}
+
+/// What the sender of a page knows inside an interval.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SyncKnown<P> {
+    /// Nothing is said.
+    Skip,
+    /// Only a fingerprint of everything.
+    Fingerprint(u64),
+    /// Everything, source by source.
+    Sources(Vec<SourceRanges<P>>),
+    /// As `Sources`, in answer to `Sources`: to be acted on, not answered.
+    Answer(Vec<SourceRanges<P>>),
+}

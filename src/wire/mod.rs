@@ -1,0 +1,24 @@
+//! The binary form of messages.
+//!
+//! A frame is a version byte and one or more messages, each with a kind byte:
+//!
+//! ```text
+//! frame    := version u8 · message+
+//! message  := kind u8 · [tag u32, for swarm messages unless the kind says "same swarm"] · fields
+//! kind     := 1 pp k s lll   data: priority, keyframe, same swarm, layer
+//!           | 0 s ······     the rest: same swarm, number
+//! data     := origin · epoch u32 · sequence varint · hops u8 · age u16 · state varint · length varint · body
+//! ```
+//!
+//! "Same swarm" means the swarm of the message before. Numbers are least byte first.
+
+mod codec;
+mod frame;
+mod message;
+
+pub use codec::{Measure, Put, Reader, WireError, WirePeer};
+pub use frame::{FrameReader, FrameWriter, VERSION, message_bytes_max};
+pub use message::{
+    Data, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem,
+    SyncKnown, ViewEntry,
+};
