@@ -13,8 +13,10 @@ mod error;
 mod id;
 mod io;
 mod rng;
+mod stats;
 mod time;
 
+pub mod gossip;
 pub mod log;
 pub mod wire;
 
@@ -22,10 +24,12 @@ pub use bounded::BoundedQueue;
 pub use config::{Config, EgressConfig, GossipConfig, GossipMode, LinkConfig, MembershipConfig};
 pub use deadline::DeadlineIndex;
 pub use error::{CommandError, ConfigError};
+pub use gossip::PublishOptions;
 pub use id::{Epoch, PeerId, Priority, StateId, SwarmId, SwarmTag, UpdateId};
 pub use io::{Class, Event, Input, LagReason, Offence, Output, Update};
-pub use log::RangeSet;
+pub use log::{RangeSet, Retention};
 pub use rng::Seed;
+pub use stats::{EngineStats, GossipStats};
 #[cfg(feature = "std")]
 pub use time::Clock;
 pub use time::Instant;

@@ -1,5 +1,11 @@
 //! What a node has seen and what it holds: ranges, duplicate windows, retained bodies.
 
 mod ranges;
+mod retention;
+mod store;
+mod window;
 
 pub use ranges::RangeSet;
+pub use retention::Retention;
+pub use store::{Log, LogLimits, Receipt, SourceIndex};
+pub use window::Window;

@@ -21,6 +21,7 @@ pub const VERSION: u8 = 1;
 pub(crate) const DATA_HEADER_BYTES_MAX_WITHOUT_PEER: usize = 1 + 4 + 4 + 10 + 1 + 2 + 10 + 5;
 
 const HOPS_MAX: u8 = 63;
+const PULLED: u8 = 0x40;
 
 const DATA: u8 = 0x80;
 const SAME_SWARM_DATA: u8 = 0x08;
@@ -219,7 +220,7 @@ fn put_data<P: WirePeer>(out: &mut impl Put, data: &Data<P>, now: Instant) {
     data.origin.encode(out);
     out.put(&data.epoch.0.to_le_bytes());
     out.put_varint(data.sequence);
-    out.put_u8(data.hops.min(HOPS_MAX));
+    out.put_u8(data.hops.min(HOPS_MAX) | if data.pulled { PULLED } else { 0 });
     let age_ms = (now - data.born).as_micros().div_ceil(1_000);
     out.put(&age_to_wire(u64::try_from(age_ms).unwrap_or(u64::MAX)).to_le_bytes());
     out.put_varint(data.state.0);
@@ -238,7 +239,7 @@ fn read_data<P: WirePeer>(reader: &mut Reader<'_>, kind: u8, now: Instant) -> Re
     let epoch = Epoch(reader.u32()?);
     let sequence = read_sequence(reader)?;
     let hops = reader.u8()?;
-    if hops > HOPS_MAX {
+    if hops > HOPS_MAX | PULLED {
         return Err(WireError::Range);
     }
     let age = Duration::from_millis(age_from_wire(u16::from_le_bytes(reader.array()?)));
@@ -253,7 +254,8 @@ fn read_data<P: WirePeer>(reader: &mut Reader<'_>, kind: u8, now: Instant) -> Re
         priority,
         keyframe: kind & 0x10 != 0,
         layer: kind & 7,
-        hops,
+        hops: hops & HOPS_MAX,
+        pulled: hops & PULLED != 0,
         born: now - age,
         body,
     })

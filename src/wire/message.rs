@@ -173,6 +173,8 @@ pub struct Data<P> {
     pub layer: u8,
     /// Links crossed before this one, at most 63.
     pub hops: u8,
+    /// Sent on request, not pushed.
+    pub pulled: bool,
     /// When it was published, in the holder's own time. It travels as an age, so no clocks need to agree.
     pub born: Instant,
     /// The payload.

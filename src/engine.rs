@@ -1,0 +1,698 @@
+//! The engine: routes inputs to swarms, and their actions to the egress. No protocol decisions are made here.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::bounded::BoundedQueue;
+use crate::config::Config;
+use crate::deadline::DeadlineIndex;
+use crate::error::{CommandError, ConfigError};
+use crate::gossip::PublishOptions;
+use crate::id::{StateId, SwarmId, SwarmTag, UpdateId};
+use crate::io::{Class, Event, Input, Offence, Output};
+use crate::link::{Link, LinkState};
+use crate::log::Retention;
+use crate::membership::LivenessAction;
+use crate::propagation::{Egress, Enqueued, Item, Transmit};
+use crate::rng::Seed;
+use crate::stats::{EngineStats, TopicStats};
+use crate::swarm::{SwarmAction, SwarmActions, Topic, TopicOptions};
+use crate::time::Instant;
+use crate::wire::{
+    self, FrameReader, FrameWriter, LinkMessage, MembershipMessage, Message, WirePeer, message_bytes_max,
+};
+
+/// One node: any number of swarms over one set of links, one egress, one deadline.
+///
+/// The crate's front page tells how to drive it, in ten sentences.
+#[derive(Debug)]
+pub struct Engine<P: WirePeer> {
+    local: P,
+    config: Config,
+    seed: Seed,
+    now: Instant,
+    links: BTreeMap<P, Link>,
+    swarms: BTreeMap<SwarmTag, Joined<P>>,
+    /// Swarms joined so far: each gets randomness of its own.
+    joins: u64,
+    deadlines: DeadlineIndex<Wake<P>>,
+    egress: Egress<P, (SwarmTag, Message<P>)>,
+    /// Connects and disconnects, in order, before any frame.
+    connections: VecDeque<Output<P>>,
+    events: BoundedQueue<Event<P>>,
+    events_lost: u64,
+    /// A publisher was refused for a full queue and waits.
+    writer_waits: bool,
+    actions: SwarmActions<P>,
+    packing: Vec<(SwarmTag, Message<P>)>,
+    stats: EngineStats,
+}
+
+#[derive(Debug)]
+struct Joined<P: WirePeer> {
+    id: SwarmId,
+    topic: Topic<P>,
+}
+
+/// Whose deadline it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Wake<P> {
+    Swarm(SwarmTag),
+    Link(P),
+}
+
+/// The frame's version byte.
+const FRAME_HEADER_BYTES: usize = 1;
+
+impl<P: WirePeer> Engine<P> {
+    /// An engine for the peer `local`, without swarms or links.
+    ///
+    /// `seed` is its only randomness: 32 bytes of entropy in production. `now` is the present in the host's own time.
+    ///
+    /// # Errors
+    /// The first field of `config` outside its range.
+    pub fn new(local: P, config: Config, seed: Seed, now: Instant) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(Self {
+            local,
+            seed,
+            now,
+            links: BTreeMap::new(),
+            swarms: BTreeMap::new(),
+            joins: 0,
+            deadlines: DeadlineIndex::new(),
+            egress: Egress::new(config.egress.clone(), config.frame_bytes_max, FRAME_HEADER_BYTES, now),
+            connections: VecDeque::new(),
+            events: BoundedQueue::new(config.events_max),
+            events_lost: 0,
+            writer_waits: false,
+            actions: Vec::new(),
+            packing: Vec::new(),
+            stats: EngineStats::default(),
+            config,
+        })
+    }
+
+    /// Takes a fact from the host. It never fails: what a peer did wrong becomes an event and a counter.
+    pub fn handle_input(&mut self, input: Input<P>, now: Instant) {
+        let now = self.advance(now);
+        match input {
+            Input::PeerConnected { peer } => self.on_connected(peer, now),
+            Input::PeerDisconnected { peer } => self.on_disconnected(peer, now),
+            Input::Received { from, frame } => self.on_frame(from, &frame, now),
+            Input::LinkQuality { peer, rtt, loss_ppm: _, bytes_per_s } => {
+                if let Some(link) = self.links.get_mut(&peer) {
+                    link.liveness.note_rtt(rtt);
+                    self.egress.set_peer_rate(peer, bytes_per_s, now);
+                    self.spread_rtt(peer);
+                }
+            }
+            Input::SendCredit { peer, bytes } => self.egress.credit(peer, bytes),
+        }
+    }
+
+    /// Does what is due at `now`. Early, late and repeated calls are harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.advance(now);
+        while let Some(wake) = self.deadlines.pop_due(now) {
+            match wake {
+                Wake::Swarm(tag) => self.with_topic(tag, |topic, now, actions| topic.handle_timeout(now, actions)),
+                Wake::Link(peer) => self.on_link_timeout(peer, now),
+            }
+        }
+    }
+
+    /// The next thing that the host must do, or `None` when it has done all.
+    pub fn poll_output(&mut self) -> Option<Output<P>> {
+        if let Some(output) = self.connections.pop_front() {
+            return Some(output);
+        }
+        if let Some(output) = self.poll_frame() {
+            return Some(output);
+        }
+        if self.writer_waits && self.egress.queued_bytes() * 2 < self.config.egress.queue_bytes_max {
+            self.writer_waits = false;
+            return Some(Output::Event(Event::Writable));
+        }
+        if self.events_lost > 0 {
+            let count = core::mem::take(&mut self.events_lost);
+            return Some(Output::Event(Event::EventsLost { count }));
+        }
+        self.events.pop().map(Output::Event)
+    }
+
+    /// When [`Self::handle_timeout`] must be called next. Ask again after every input and every drain; it costs nothing.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match (self.deadlines.next(), self.egress.poll_timeout()) {
+            (Some(deadline), Some(egress)) => Some(deadline.min(egress)),
+            (deadline, egress) => deadline.or(egress),
+        }
+    }
+
+    /// Joins a topic. [`Event::Joined`] tells when the first neighbour is there; publishing before is fine.
+    ///
+    /// # Errors
+    /// A swarm with this id or tag is joined already, there are too many swarms or contacts, the engine was named as its
+    /// own contact, or the retention cannot work.
+    pub fn join_topic(
+        &mut self,
+        swarm: SwarmId,
+        options: TopicOptions<P>,
+        now: Instant,
+    ) -> Result<(), CommandError> {
+        let tag = swarm.tag();
+        if let Some(joined) = self.swarms.get(&tag) {
+            let same = joined.id == swarm;
+            return Err(if same { CommandError::AlreadyJoined(swarm) } else { CommandError::TagTaken(swarm) });
+        }
+        if self.swarms.len() >= self.config.swarms_max {
+            return Err(CommandError::TooManySwarms { max: self.config.swarms_max });
+        }
+        self.check_peers(&options.contacts)?;
+        check_retention(options.retention)?;
+        let now = self.advance(now);
+        self.joins += 1;
+        let topic = Topic::new(self.local, swarm, &self.config, &options, self.seed.fork(self.joins), now);
+        self.swarms.insert(tag, Joined { id: swarm, topic });
+        self.with_topic(tag, |topic, now, actions| topic.join(&options.contacts, now, actions));
+        Ok(())
+    }
+
+    /// Tells a swarm of members that the host knows from elsewhere: a tracker, a directory, another overlay.
+    ///
+    /// # Errors
+    /// The swarm is not joined, the engine itself is among the peers, or they are too many.
+    pub fn add_peers(&mut self, swarm: SwarmId, peers: &[P], now: Instant) -> Result<(), CommandError> {
+        let tag = self.joined(swarm)?;
+        self.check_peers(peers)?;
+        self.advance(now);
+        self.with_topic(tag, |topic, now, actions| topic.add_peers(peers, now, actions));
+        Ok(())
+    }
+
+    /// Leaves a swarm, with a farewell to its neighbours. No event of this swarm comes after those that wait already.
+    ///
+    /// # Errors
+    /// The swarm is not joined.
+    pub fn leave(&mut self, swarm: SwarmId, now: Instant) -> Result<(), CommandError> {
+        let tag = self.joined(swarm)?;
+        self.advance(now);
+        self.with_topic(tag, |topic, now, actions| topic.leave(now, actions));
+        self.swarms.remove(&tag);
+        self.deadlines.set(Wake::Swarm(tag), None);
+        Ok(())
+    }
+
+    /// Publishes an update to everybody in the swarm.
+    ///
+    /// # Errors
+    /// The swarm is not joined, the payload or layer is too large, or too much waits to be sent.
+    pub fn publish(
+        &mut self,
+        swarm: SwarmId,
+        state: StateId,
+        payload: Bytes,
+        options: PublishOptions,
+        now: Instant,
+    ) -> Result<UpdateId<P>, CommandError> {
+        let tag = self.joined(swarm)?;
+        let max = self.payload_bytes_max();
+        if payload.len() > max {
+            return Err(CommandError::Oversize { bytes: payload.len(), max });
+        }
+        if options.layer > 7 {
+            return Err(CommandError::Layer(options.layer));
+        }
+        let (queued, max) = (self.egress.queued_bytes(), self.config.egress.queue_bytes_max);
+        if queued + payload.len() > max {
+            self.writer_waits = true;
+            return Err(CommandError::QueueFull { queued, max });
+        }
+        self.advance(now);
+        let local = self.local;
+        let mut id = None;
+        self.with_topic(tag, |topic, now, actions| {
+            id = Some(topic.publish(local, state, payload, options, now, actions));
+        });
+        id.ok_or(CommandError::UnknownSwarm(swarm))
+    }
+
+    /// The greatest payload that fits into one frame, whatever its sequence and state.
+    pub fn payload_bytes_max(&self) -> usize {
+        let header = FRAME_HEADER_BYTES + P::WIRE_BYTES + wire::DATA_HEADER_BYTES_MAX_WITHOUT_PEER;
+        self.config.frame_bytes_max.saturating_sub(header)
+    }
+
+    /// This peer's own name.
+    pub fn local(&self) -> P {
+        self.local
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Counters of the engine itself.
+    pub fn stats(&self) -> &EngineStats {
+        &self.stats
+    }
+
+    /// Counters of what leaves it.
+    pub fn egress_stats(&self) -> &crate::propagation::EgressStats {
+        self.egress.stats()
+    }
+
+    /// Counters and sizes of one swarm, if it is joined.
+    pub fn topic_stats(&self, swarm: SwarmId) -> Option<TopicStats> {
+        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm)?;
+        Some(joined.topic.stats())
+    }
+
+    /// The present neighbours in a swarm, in the order of their names; none if it is not joined.
+    pub fn neighbors(&self, swarm: SwarmId) -> Vec<P> {
+        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm);
+        let mut neighbors: Vec<_> = joined.into_iter().flat_map(|joined| joined.topic.neighbors()).collect();
+        neighbors.sort_unstable();
+        neighbors
+    }
+
+    /// The fingerprint of everything known in a swarm: equal on two nodes if and only if (but for 1 in 2^64) they know the
+    /// same updates.
+    pub fn fingerprint(&self, swarm: SwarmId) -> Option<u64> {
+        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm)?;
+        Some(joined.topic.fingerprint())
+    }
+
+    /// Links that are up, being set up, or being closed.
+    pub fn link_count(&self) -> usize {
+        self.links.len()
+    }
+
+    fn advance(&mut self, now: Instant) -> Instant {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    fn joined(&self, swarm: SwarmId) -> Result<SwarmTag, CommandError> {
+        let tag = swarm.tag();
+        match self.swarms.get(&tag) {
+            Some(joined) if joined.id == swarm => Ok(tag),
+            _ => Err(CommandError::UnknownSwarm(swarm)),
+        }
+    }
+
+    fn check_peers(&self, peers: &[P]) -> Result<(), CommandError> {
+        let max = self.config.membership.passive_max;
+        if peers.len() > max {
+            return Err(CommandError::TooManyPeers { given: peers.len(), max });
+        }
+        if peers.contains(&self.local) { Err(CommandError::OwnName) } else { Ok(()) }
+    }
+
+    // --- in -------------------------------------------------------------------------------------------------------
+
+    fn on_connected(&mut self, peer: P, now: Instant) {
+        if peer == self.local {
+            return;
+        }
+        let Some(link) = self.links.get_mut(&peer) else {
+            self.open_link(peer, LinkState::Up, now);
+            return;
+        };
+        let answered = core::mem::take(&mut link.dialing);
+        if link.state == LinkState::Closing {
+            self.reopen(peer, now);
+        } else if !self.mark_up(peer, now) && !answered {
+            // The peer began anew, so nothing of the old connection counts.
+            self.drop_link(peer, now);
+            self.open_link(peer, LinkState::Up, now);
+        }
+    }
+
+    fn on_disconnected(&mut self, peer: P, now: Instant) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        let failed_dial = core::mem::take(&mut link.dialing);
+        // The peer's own connection came first and stands, though ours did not.
+        if failed_dial && link.state == LinkState::Up {
+            return;
+        }
+        self.drop_link(peer, now);
+    }
+
+    fn on_frame(&mut self, from: P, frame: &Bytes, now: Instant) {
+        self.stats.frames_received += 1;
+        self.stats.bytes_received += frame.len() as u64;
+        if from == self.local {
+            self.stats.frames_refused += 1;
+            return;
+        }
+        if !self.links.contains_key(&from) && !self.open_link(from, LinkState::Up, now) {
+            self.stats.frames_refused += 1;
+            return;
+        }
+        self.mark_up(from, now);
+        let Some(link) = self.links.get_mut(&from) else { return };
+        if !link.admit(frame.len(), &self.config.link, now) {
+            self.stats.frames_over_budget += 1;
+            if link.report_flood(now) {
+                self.misbehaved(from, Offence::Flooding);
+            }
+            return;
+        }
+        link.liveness.heard(now);
+        link.used = now;
+        if frame.len() > self.config.frame_bytes_max {
+            self.stats.frames_refused += 1;
+            self.misbehaved(from, Offence::Oversize);
+            return;
+        }
+        let mut reader = match FrameReader::new(frame, now) {
+            Ok(reader) => reader,
+            Err(error) => return self.malformed(from, error),
+        };
+        while let Some(message) = reader.next::<P>() {
+            match message {
+                Ok((tag, message)) => self.on_message(from, tag, message, now),
+                Err(error) => return self.malformed(from, error),
+            }
+        }
+    }
+
+    fn on_message(&mut self, from: P, tag: Option<SwarmTag>, message: Message<P>, now: Instant) {
+        self.stats.messages_received += 1;
+        let Some(tag) = tag else {
+            if let Message::Link(message) = message {
+                self.on_link_message(from, message, now);
+            }
+            return;
+        };
+        let known = self.swarms.get(&tag).is_some_and(|joined| match &message {
+            Message::Membership(
+                MembershipMessage::Join { swarm, .. }
+                | MembershipMessage::Offer { swarm, .. }
+                | MembershipMessage::Neighbor { swarm, .. },
+            ) => *swarm == joined.id,
+            _ => true,
+        });
+        if !known {
+            self.stats.unknown_swarm += 1;
+            // A neighbour that does not know we left would wait for us for ever.
+            if !matches!(message, Message::Membership(MembershipMessage::Bye { .. })) {
+                self.say_bye(from, tag, now);
+            }
+            return;
+        }
+        match message {
+            Message::Link(_) => {}
+            Message::Membership(message) => {
+                self.with_topic(tag, |topic, now, actions| topic.handle_membership(from, message, now, actions));
+            }
+            Message::Gossip(message) => {
+                self.with_topic(tag, |topic, now, actions| topic.handle_gossip(from, message, now, actions));
+            }
+        }
+    }
+
+    fn on_link_message(&mut self, from: P, message: LinkMessage, now: Instant) {
+        match message {
+            LinkMessage::Ping { token } => {
+                self.send(from, SwarmTag(0), Message::Link(LinkMessage::Pong { token }), Class::Control, now);
+            }
+            LinkMessage::Pong { token } => {
+                let Some(link) = self.links.get_mut(&from) else { return };
+                if link.liveness.on_pong(token, now) {
+                    self.spread_rtt(from);
+                }
+            }
+        }
+    }
+
+    /// Tells every swarm what is known of the link's delay.
+    fn spread_rtt(&mut self, peer: P) {
+        let Some(link) = self.links.get(&peer) else { return };
+        let Some((rtt, deviation)) = link.liveness.rtt() else { return };
+        for joined in self.swarms.values_mut() {
+            joined.topic.set_rtt(peer, rtt, deviation);
+        }
+    }
+
+    /// Tells a peer that this engine is not in a swarm; at most once a second for each link.
+    fn say_bye(&mut self, to: P, tag: SwarmTag, now: Instant) {
+        let key = crate::rng::mix(u64::from(tag.0));
+        let message = Message::Membership(MembershipMessage::Bye { leaving: true });
+        self.enqueue(to, tag, message, Class::Control, None, Some(key), now);
+    }
+
+    fn malformed(&mut self, from: P, error: wire::WireError) {
+        self.stats.frames_malformed += 1;
+        self.misbehaved(from, Offence::Malformed(error));
+    }
+
+    fn misbehaved(&mut self, peer: P, offence: Offence) {
+        self.stats.offences += 1;
+        self.event(Event::Misbehaved { peer, offence });
+    }
+
+    // --- swarms ---------------------------------------------------------------------------------------------------
+
+    /// Lets a topic act, carries out what it wants, and notes when it wants to be woken.
+    fn with_topic(
+        &mut self,
+        tag: SwarmTag,
+        act: impl FnOnce(&mut Topic<P>, Instant, &mut SwarmActions<P>),
+    ) {
+        let now = self.now;
+        let Some(joined) = self.swarms.get_mut(&tag) else { return };
+        let mut actions = core::mem::take(&mut self.actions);
+        act(&mut joined.topic, now, &mut actions);
+        self.deadlines.set(Wake::Swarm(tag), joined.topic.poll_timeout());
+        for action in actions.drain(..) {
+            self.carry_out(tag, action, now);
+        }
+        // An action can lead to others only through the deadlines, never through this list.
+        self.actions = actions;
+    }
+
+    fn carry_out(&mut self, tag: SwarmTag, action: SwarmAction<P>, now: Instant) {
+        match action {
+            SwarmAction::Send { to, message, class, deadline, key } => {
+                self.enqueue(to, tag, message, class, deadline, key, now);
+            }
+            SwarmAction::Hold(peer) => {
+                if !self.links.contains_key(&peer) {
+                    self.open_link(peer, LinkState::Up, now);
+                }
+                if let Some(link) = self.links.get_mut(&peer) {
+                    link.holders += 1;
+                    link.liveness.watch(now);
+                }
+                self.schedule_link(peer);
+                self.spread_rtt(peer);
+            }
+            SwarmAction::Release(peer) => {
+                if let Some(link) = self.links.get_mut(&peer) {
+                    link.holders = link.holders.saturating_sub(1);
+                    link.used = now;
+                }
+                self.schedule_link(peer);
+            }
+            SwarmAction::Misbehaved(peer, offence) => self.misbehaved(peer, offence),
+            SwarmAction::Event(event) => self.event(event),
+        }
+    }
+
+    fn event(&mut self, event: Event<P>) {
+        if self.events.push(event).is_some() {
+            self.events_lost += 1;
+            self.stats.events_lost += 1;
+        }
+    }
+
+    // --- links ----------------------------------------------------------------------------------------------------
+
+    /// Makes a link; false if there is no room, and then the newcomer is turned away.
+    fn open_link(&mut self, peer: P, state: LinkState, now: Instant) -> bool {
+        if self.links.len() >= self.config.link.links_max && !self.evict_link(now) {
+            self.stats.links_refused += 1;
+            if state == LinkState::Up {
+                self.connections.push_back(Output::Disconnect { peer });
+            }
+            return false;
+        }
+        self.links.insert(peer, Link::new(state, &self.config.link, now));
+        self.egress.open(peer, state == LinkState::Up, now);
+        self.schedule_link(peer);
+        true
+    }
+
+    /// Closes the link that nobody needs and that was silent longest.
+    fn evict_link(&mut self, now: Instant) -> bool {
+        let idle = self.links.iter().filter(|(_, link)| link.holders == 0);
+        let Some((&peer, _)) = idle.min_by_key(|(peer, link)| (link.used, **peer)) else { return false };
+        self.stats.links_evicted += 1;
+        self.disconnect(peer, now);
+        true
+    }
+
+    /// Notes that a link works; false if that was known.
+    fn mark_up(&mut self, peer: P, now: Instant) -> bool {
+        let Some(link) = self.links.get_mut(&peer) else { return false };
+        if !matches!(link.state, LinkState::Connecting { .. }) {
+            return false;
+        }
+        link.state = LinkState::Up;
+        link.used = now;
+        link.liveness.heard(now);
+        self.egress.ready(peer, now);
+        self.schedule_link(peer);
+        true
+    }
+
+    /// A link that was to be closed is needed again.
+    fn reopen(&mut self, peer: P, now: Instant) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.state = LinkState::Up;
+            link.used = now;
+        }
+        self.egress.open(peer, true, now);
+        self.schedule_link(peer);
+    }
+
+    fn on_link_timeout(&mut self, peer: P, now: Instant) {
+        let linger = self.config.link.linger;
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        match link.state {
+            LinkState::Connecting { deadline } if deadline <= now => {
+                self.stats.connects_failed += 1;
+                self.disconnect(peer, now);
+                return;
+            }
+            LinkState::Up if link.holders > 0 => match link.liveness.handle_timeout(now) {
+                Some(LivenessAction::SendPing { token }) => {
+                    self.send(peer, SwarmTag(0), Message::Link(LinkMessage::Ping { token }), Class::Control, now);
+                }
+                Some(LivenessAction::Lost) => {
+                    self.stats.links_silent += 1;
+                    self.disconnect(peer, now);
+                    return;
+                }
+                None => {}
+            },
+            LinkState::Up if link.used + linger <= now => {
+                link.state = LinkState::Closing;
+                self.egress.close(peer);
+            }
+            LinkState::Connecting { .. } | LinkState::Up | LinkState::Closing => {}
+        }
+        self.schedule_link(peer);
+    }
+
+    /// Drops a link and tells the host to do the same.
+    fn disconnect(&mut self, peer: P, now: Instant) {
+        self.connections.push_back(Output::Disconnect { peer });
+        self.drop_link(peer, now);
+    }
+
+    /// Forgets a link and all that waits for it, and tells the swarms.
+    fn drop_link(&mut self, peer: P, now: Instant) {
+        if self.links.remove(&peer).is_none() {
+            return;
+        }
+        self.egress.reset(peer);
+        self.deadlines.set(Wake::Link(peer), None);
+        let tags: Vec<_> = self.swarms.keys().copied().collect();
+        for tag in tags {
+            self.with_topic(tag, |topic, _, actions| topic.peer_lost(peer, now, actions));
+        }
+    }
+
+    fn schedule_link(&mut self, peer: P) {
+        let deadline = self.links.get(&peer).and_then(|link| link.poll_timeout(&self.config.link));
+        self.deadlines.set(Wake::Link(peer), deadline);
+    }
+
+    // --- out ------------------------------------------------------------------------------------------------------
+
+    fn send(&mut self, to: P, tag: SwarmTag, message: Message<P>, class: Class, now: Instant) {
+        self.enqueue(to, tag, message, class, None, None, now);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of one action")]
+    fn enqueue(
+        &mut self,
+        to: P,
+        tag: SwarmTag,
+        message: Message<P>,
+        class: Class,
+        deadline: Option<Instant>,
+        key: Option<u64>,
+        now: Instant,
+    ) {
+        match self.links.get(&to).map(|link| link.state) {
+            Some(LinkState::Closing) => self.reopen(to, now),
+            Some(_) => {}
+            None => {
+                let state = LinkState::Connecting { deadline: now + self.config.link.connect_timeout };
+                if to == self.local || !self.open_link(to, state, now) {
+                    self.stats.messages_dropped += 1;
+                    return;
+                }
+                self.connections.push_back(Output::Connect { peer: to });
+            }
+        }
+        let bytes = message_bytes_max(&message) as u32;
+        let item = Item { message: (tag, message), bytes, class, deadline, key };
+        if let Enqueued::Dropped(_) = self.egress.enqueue(to, item, now) {
+            self.stats.messages_dropped += 1;
+        }
+        if let Some(link) = self.links.get_mut(&to) {
+            link.used = now;
+        }
+    }
+
+    fn poll_frame(&mut self) -> Option<Output<P>> {
+        loop {
+            self.packing.clear();
+            match self.egress.poll(self.now, &mut self.packing)? {
+                Transmit::Closed { peer } => {
+                    self.links.remove(&peer);
+                    self.deadlines.set(Wake::Link(peer), None);
+                    return Some(Output::Disconnect { peer });
+                }
+                Transmit::Frame { to, class, bytes } => {
+                    let mut writer = FrameWriter::new(bytes);
+                    for (tag, message) in &self.packing {
+                        writer.push(*tag, message, self.now);
+                    }
+                    if writer.is_empty() {
+                        continue;
+                    }
+                    let frame = writer.finish();
+                    self.stats.frames_sent += 1;
+                    self.stats.bytes_sent += frame.len() as u64;
+                    return Some(Output::Send { to, frame, class });
+                }
+            }
+        }
+    }
+}
+
+fn check_retention(retention: Retention) -> Result<(), CommandError> {
+    let (field, value) = match retention {
+        Retention::Latest => return Ok(()),
+        Retention::SinceKeyframe { bytes } => ("retention.bytes", bytes),
+        Retention::Window { age, bytes } => {
+            if age.is_zero() {
+                return Err(CommandError::OutOfRange { field: "retention.age", value: 0, min: 1, max: u64::MAX });
+            }
+            ("retention.bytes", bytes)
+        }
+    };
+    if value == 0 {
+        return Err(CommandError::OutOfRange { field, value: 0, min: 1, max: usize::MAX as u64 });
+    }
+    Ok(())
+}

@@ -1,0 +1,467 @@
+//! Gossip: unplanned dissemination with many writers.
+//!
+//! Bodies are pushed along a tree for each source that grows from first arrivals (*eager* links) and announced as ranges
+//! of sequences elsewhere (*lazy* links): Plumtree (Leitão, Pereira, Rodrigues 2007) on sequences instead of hashes. A gap
+//! or a missed announcement is pulled; neighbours reconcile what they know by fingerprints and, where these differ, by
+//! ranges, so that nothing depends on any single message.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | `mod.rs` | the way of an update: in, to the application, on |
+//! | `route.rs` | to whom the updates of a source are pushed |
+//! | `announce.rs` | who is told of updates that were not pushed |
+//! | `pull.rs` | what is asked of whom, and when again |
+//! | `sync.rs` | reconciliation between two neighbours |
+
+mod announce;
+mod peers;
+mod pull;
+mod route;
+mod sync;
+
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::{GossipConfig, GossipMode};
+use crate::id::{Epoch, Priority, StateId};
+use crate::io::{Class, LagReason};
+use crate::log::{Log, LogLimits, RangeSet, Receipt, Retention, SourceIndex};
+use crate::rng::{Rng, Seed, mix};
+use crate::stats::GossipStats;
+use crate::time::Instant;
+use crate::wire::{Data, GossipMessage, SourceRanges, WirePeer};
+use announce::Announcer;
+use peers::{Peers, Slots};
+use pull::{Cause, Puller};
+use route::Routes;
+use sync::Syncer;
+
+/// Bodies older than this are not pushed on when they arrive by request: their readers have most likely asked others too,
+/// and an announcement costs less than a copy.
+const PUSH_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// What a [`Gossip`] machine wants done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum GossipAction<P> {
+    /// Send `message` to `to`.
+    Send {
+        /// The receiver.
+        to: P,
+        /// What to send.
+        message: GossipMessage<P>,
+        /// In which order it leaves a busy node.
+        class: Class,
+        /// If a message with the same key still waits for the same peer, this one takes its place.
+        key: Option<u64>,
+    },
+    /// A new update for the application.
+    Deliver(Data<P>),
+    /// Updates that will not come.
+    Lagged {
+        /// Who published them.
+        origin: P,
+        /// The life of the origin.
+        epoch: Epoch,
+        /// Their sequences.
+        sequences: Range<u64>,
+        /// Why.
+        reason: LagReason,
+    },
+}
+
+/// How an update is published.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+pub struct PublishOptions {
+    /// How urgent it is. Default: normal.
+    pub priority: Priority,
+    /// Whether it stands alone, without the updates of its state before it. Default: no.
+    pub keyframe: bool,
+    /// Quality layer, 0 (base, the default) to 7.
+    pub layer: u8,
+}
+
+/// The gossip machine of one swarm.
+///
+/// It knows neighbours, not links or sockets: the owner tells it who is one, hands it their messages, and carries out
+/// its actions. See `examples/gossip_only.rs`.
+#[derive(Debug)]
+pub struct Gossip<P: WirePeer> {
+    local: P,
+    epoch: Epoch,
+    next_sequence: u64,
+    config: GossipConfig,
+    supersedes: bool,
+    log: Log<P>,
+    peers: Peers<P>,
+    routes: Routes,
+    announcer: Announcer,
+    puller: Puller,
+    syncer: Syncer,
+    /// Room for the list of a message: a frame without its own header.
+    list_bytes_max: usize,
+    rng: Rng,
+    dropped: Vec<SourceIndex>,
+    stats: GossipStats,
+}
+
+impl<P: WirePeer> Gossip<P> {
+    /// A machine without neighbours that knows nothing.
+    pub fn new(
+        local: P,
+        epoch: Epoch,
+        config: GossipConfig,
+        retention: Retention,
+        frame_bytes_max: usize,
+        seed: Seed,
+    ) -> Self {
+        let limits = LogLimits {
+            sources_max: config.sources_max,
+            window_max: config.window_max as u64,
+            age_max: config.age_max,
+        };
+        Self {
+            local,
+            epoch,
+            next_sequence: 0,
+            supersedes: retention == Retention::Latest,
+            log: Log::new(limits, retention),
+            peers: Peers::default(),
+            routes: Routes::new(&config),
+            announcer: Announcer::default(),
+            puller: Puller::new(&config),
+            syncer: Syncer::new(&config),
+            list_bytes_max: frame_bytes_max.saturating_sub(LIST_HEADER_BYTES),
+            config,
+            rng: Rng::new(seed),
+            dropped: Vec::new(),
+            stats: GossipStats::default(),
+        }
+    }
+
+    /// Publishes an update; returns its sequence. The caller has checked its size.
+    pub fn publish(
+        &mut self,
+        state: StateId,
+        body: Bytes,
+        options: PublishOptions,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) -> u64 {
+        let data = Data {
+            origin: self.local,
+            epoch: self.epoch,
+            sequence: self.next_sequence,
+            state,
+            priority: options.priority,
+            keyframe: options.keyframe,
+            layer: options.layer,
+            hops: 0,
+            pulled: false,
+            born: now,
+            body,
+        };
+        self.next_sequence += 1;
+        self.stats.published += 1;
+        if let Receipt::New { source, .. } = self.log.receive(&data, now) {
+            self.forward(source, &data, Slots::NONE, now, actions);
+        }
+        data.sequence
+    }
+
+    /// A new neighbour.
+    pub fn neighbor_up(&mut self, peer: P, now: Instant) {
+        let Some(slot) = self.peers.add(peer) else { return };
+        self.routes.neighbor_up(slot);
+        self.syncer.neighbor_up(slot, now, &mut self.rng);
+    }
+
+    /// A neighbour less. If it fed hot sources, others are asked to.
+    pub fn neighbor_down(&mut self, peer: P, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let Some(slot) = self.peers.remove(peer) else { return };
+        self.announcer.neighbor_down(slot);
+        self.puller.neighbor_down(slot, now);
+        self.syncer.neighbor_down(slot);
+        for source in self.routes.neighbor_down(slot, now) {
+            self.graft_other(source, actions);
+        }
+    }
+
+    /// The measured round-trip time to a neighbour, and its deviation.
+    pub fn set_rtt(&mut self, peer: P, rtt: Duration, deviation: Duration) {
+        self.peers.set_rtt(peer, rtt, deviation);
+    }
+
+    /// A message from a peer. Data is welcome from anybody; the rest is heeded from neighbours only.
+    pub fn handle_message(
+        &mut self,
+        from: P,
+        message: GossipMessage<P>,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        let slot = self.peers.slot(from);
+        match (message, slot) {
+            (GossipMessage::Data(data), slot) => self.on_data(slot, data, now, actions),
+            (_, None) => self.stats.from_strangers += 1,
+            (GossipMessage::Have { sources }, Some(slot)) => {
+                self.stats.haves_received += 1;
+                for has in sources {
+                    self.note_holder(slot, &has, Cause::Announced, now, actions);
+                    self.add_feeder(slot, &has, actions);
+                }
+                self.pump(now, actions);
+            }
+            (GossipMessage::Want { graft, sources }, Some(slot)) => {
+                self.on_want(slot, graft, &sources, now, actions);
+            }
+            (GossipMessage::Gone { sources }, Some(slot)) => self.on_gone(slot, &sources, now, actions),
+            (GossipMessage::Prune { origin, share_percent }, Some(slot)) => {
+                self.stats.prunes_received += 1;
+                if let Some((_, source)) = self.log.latest_epoch(origin) {
+                    self.routes.on_prune(source, origin.digest(), slot, share_percent);
+                }
+            }
+            (GossipMessage::Sync { lower, items }, Some(slot)) => {
+                self.on_sync(slot, lower, items, now, actions);
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let mut dropped = core::mem::take(&mut self.dropped);
+        self.log.handle_timeout(now, &mut dropped);
+        for source in dropped.drain(..) {
+            self.forget(source);
+        }
+        self.dropped = dropped;
+        if self.announcer.is_due(now) {
+            self.announce(actions);
+        }
+        if self.puller.is_due(now) {
+            self.pump(now, actions);
+        }
+        if self.syncer.is_due(now) {
+            self.begin_sync(now, actions);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let sync = if self.peers.is_empty() { None } else { self.syncer.poll_timeout() };
+        let own = [self.announcer.poll_timeout(), self.puller.poll_timeout(), sync, self.log.poll_timeout()];
+        own.into_iter().flatten().min()
+    }
+
+    /// What is known and held.
+    pub fn log(&self) -> &Log<P> {
+        &self.log
+    }
+
+    /// The life in which this node publishes. It rises by itself if the swarm remembers a later one.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Counters since the machine was made.
+    pub fn stats(&self) -> &GossipStats {
+        &self.stats
+    }
+
+    fn on_data(
+        &mut self,
+        slot: Option<u8>,
+        mut data: Data<P>,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        self.stats.bodies_received += 1;
+        self.stats.body_bytes_received += data.body.len() as u64;
+        data.hops = data.hops.saturating_add(1);
+        data.born = data.born - slot.map_or(Duration::ZERO, |slot| self.peers.rtt(slot) / 2);
+        if self.is_from_unknown_life(data.origin, data.epoch, data.sequence + 1) {
+            self.renew_epoch(data.epoch, now, actions);
+        }
+        let from = slot.map_or(Slots::NONE, Slots::one);
+        let receipt = self.log.receive(&data, now);
+        self.forget_replaced();
+        match receipt {
+            Receipt::New { source, given_up } => {
+                self.report_lag(source, &given_up, LagReason::WindowFull, actions);
+                let asked = self.settle(source, data.sequence, data.pulled, now);
+                if data.pulled {
+                    self.stats.pulled += 1;
+                } else if let Some(slot) = slot {
+                    self.routes.on_first(source, data.origin.digest(), slot, now);
+                }
+                self.stats.delivered += 1;
+                actions.push(GossipAction::Deliver(data.clone()));
+                self.forward(source, &data, from | asked, now, actions);
+                if let Some(slot) = slot {
+                    self.note_gap(source, slot, data.sequence, now);
+                }
+                self.pump(now, actions);
+            }
+            Receipt::Duplicate { source } => {
+                self.stats.duplicates += 1;
+                self.announcer.mark(source, data.sequence..data.sequence + 1, from);
+                if let (Some(slot), false) = (slot, data.pulled) {
+                    self.on_duplicate(source, data.origin, slot, actions);
+                }
+            }
+            Receipt::Superseded { source } => {
+                self.stats.superseded += 1;
+                self.settle(source, data.sequence, data.pulled, now);
+            }
+            Receipt::TooOld { source } => {
+                self.stats.too_old += 1;
+                self.settle(source, data.sequence, data.pulled, now);
+                let late = RangeSet::from(data.sequence..data.sequence + 1);
+                self.report_lag(source, &late, LagReason::Expired, actions);
+            }
+            Receipt::StaleEpoch => self.stats.stale_epochs += 1,
+            Receipt::SourcesFull => self.stats.sources_refused += 1,
+        }
+    }
+
+    /// Pushes a new update on along its tree and notes it for announcement to the others.
+    fn forward(
+        &mut self,
+        source: SourceIndex,
+        data: &Data<P>,
+        have_it: Slots,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        let late = data.pulled && now - data.born > PUSH_AGE_MAX;
+        let targets = if self.config.mode == GossipMode::Pull || late {
+            Slots::NONE
+        } else {
+            self.routes.targets(source, data.origin.digest(), data.sequence) & !have_it
+        };
+        for slot in targets.iter() {
+            let data = Data { pulled: false, ..data.clone() };
+            self.send_data(slot, data, actions);
+        }
+        if self.config.mode != GossipMode::Push && self.peers.len() > (targets | have_it).len() {
+            let wait = match self.config.mode {
+                GossipMode::Pull => Duration::ZERO,
+                GossipMode::Push | GossipMode::Hybrid => self.config.have_interval,
+            };
+            self.announcer.note(source, data.sequence, targets | have_it, now + wait);
+        }
+    }
+
+    fn send_data(&mut self, slot: u8, data: Data<P>, actions: &mut Vec<GossipAction<P>>) {
+        let Some(to) = self.peers.get(slot) else { return };
+        let class = match Class::from(data.priority) {
+            // What was asked for is late already.
+            Class::Normal if data.pulled => Class::High,
+            class => class,
+        };
+        let key = self.supersedes.then(|| mix(data.origin.digest() ^ mix(data.state.0)));
+        self.stats.bodies_sent += 1;
+        actions.push(GossipAction::Send { to, message: GossipMessage::Data(data), class, key });
+    }
+
+    fn send(&self, slot: u8, message: GossipMessage<P>, actions: &mut Vec<GossipAction<P>>) {
+        if let Some(to) = self.peers.get(slot) {
+            actions.push(GossipAction::Send { to, message, class: Class::Control, key: None });
+        }
+    }
+
+    fn on_duplicate(&mut self, source: SourceIndex, origin: P, slot: u8, actions: &mut Vec<GossipAction<P>>) {
+        if let Some(share_percent) = self.routes.on_duplicate(source, origin.digest(), slot) {
+            self.stats.prunes_sent += 1;
+            self.send(slot, GossipMessage::Prune { origin, share_percent }, actions);
+        }
+    }
+
+    /// The feeder of a hot source is gone: another neighbour is asked to push, before anything is missed.
+    fn graft_other(&mut self, source: SourceIndex, actions: &mut Vec<GossipAction<P>>) {
+        if self.log.name(source).is_none_or(|(origin, _)| origin == self.local) {
+            return;
+        }
+        let candidates = self.peers.all() & !self.routes.pushes(source);
+        let candidates = if candidates.is_empty() { self.peers.all() } else { candidates };
+        if let Some(slot) = candidates.pick(&mut self.rng) {
+            self.graft(source, slot, actions);
+        }
+    }
+
+    /// Asks an announcer to push, if redundancy wants one more feeder.
+    fn add_feeder(&mut self, slot: u8, has: &SourceRanges<P>, actions: &mut Vec<GossipAction<P>>) {
+        let Some(source) = self.log.source(has.origin, has.epoch) else { return };
+        if has.origin != self.local && self.routes.wants_feeder(source, slot) {
+            self.graft(source, slot, actions);
+        }
+    }
+
+    fn graft(&mut self, source: SourceIndex, slot: u8, actions: &mut Vec<GossipAction<P>>) {
+        let Some((origin, epoch)) = self.log.name(source) else { return };
+        self.routes.on_graft_sent(source, slot);
+        self.stats.grafts_sent += 1;
+        let sources = alloc::vec![SourceRanges { origin, epoch, ranges: RangeSet::new() }];
+        self.send(slot, GossipMessage::Want { graft: true, sources }, actions);
+    }
+
+    fn report_lag(
+        &mut self,
+        source: SourceIndex,
+        lost: &RangeSet,
+        reason: LagReason,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        let Some((origin, epoch)) = self.log.name(source) else { return };
+        for sequences in lost.iter() {
+            self.stats.lagged = self.stats.lagged.saturating_add(sequences.end - sequences.start);
+            self.puller.drop_range(source, sequences.clone());
+            actions.push(GossipAction::Lagged { origin, epoch, sequences, reason });
+        }
+    }
+
+    /// Whether a peer knows updates of this node that this life has not published: it restarted without a greater epoch.
+    fn is_from_unknown_life(&self, origin: P, epoch: Epoch, end: u64) -> bool {
+        origin == self.local && (epoch > self.epoch || epoch == self.epoch && end > self.next_sequence)
+    }
+
+    /// Begins a life that the swarm has not seen, and repeats in it what this one published and still holds.
+    fn renew_epoch(&mut self, taken: Epoch, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let Some(next) = taken.0.checked_add(1) else { return };
+        self.stats.epochs_renewed += 1;
+        let mut again = Vec::new();
+        if let Some(source) = self.log.source(self.local, self.epoch) {
+            again.extend(self.log.updates(source, now));
+            self.log.remove(source);
+            self.forget(source);
+        }
+        self.epoch = Epoch(next);
+        self.next_sequence = 0;
+        for data in again {
+            let data = Data { epoch: self.epoch, sequence: self.next_sequence, ..data };
+            self.next_sequence += 1;
+            if let Receipt::New { source, .. } = self.log.receive(&data, now) {
+                self.forward(source, &data, Slots::NONE, now, actions);
+            }
+        }
+    }
+
+    fn forget_replaced(&mut self) {
+        while let Some(source) = self.log.take_replaced() {
+            self.forget(source);
+        }
+    }
+
+    fn forget(&mut self, source: SourceIndex) {
+        self.routes.forget(source);
+        self.announcer.forget(source);
+        self.puller.forget(source);
+    }
+}
+
+/// A frame's version, and the kind, tag, flags and counts of a message around its list.
+const LIST_HEADER_BYTES: usize = 48;

@@ -1,0 +1,237 @@
+//! A topic: many writers, gossip among neighbours that membership finds.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::{SwarmAction, SwarmActions};
+use crate::config::{Config, GossipMode};
+use crate::gossip::{Gossip, GossipAction, PublishOptions};
+use crate::id::{StateId, SwarmId, UpdateId};
+use crate::io::{Class, Event, Offence, Update};
+use crate::log::Retention;
+use crate::membership::{ViewAction, Views};
+use crate::rng::Seed;
+use crate::stats::GossipStats;
+use crate::time::Instant;
+use crate::wire::{Data, GossipMessage, MembershipMessage, Message, WirePeer};
+
+/// How a topic is joined.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct TopicOptions<P> {
+    /// Members to join through; the first member of a topic has none. At most `MembershipConfig::passive_max`.
+    pub contacts: Vec<P>,
+    /// What is kept for late joiners and repair. All members should keep the same.
+    pub retention: Retention,
+    /// How bodies travel, if not as [`GossipConfig::mode`](crate::GossipConfig::mode) says.
+    pub mode: Option<GossipMode>,
+}
+
+impl<P> TopicOptions<P> {
+    /// Joins through `contacts`.
+    pub fn through(contacts: impl IntoIterator<Item = P>) -> Self {
+        Self { contacts: contacts.into_iter().collect(), ..Self::first() }
+    }
+
+    /// The first member: nobody to join through.
+    pub fn first() -> Self {
+        Self { contacts: Vec::new(), retention: Retention::default(), mode: None }
+    }
+
+    /// The same, keeping what `retention` says.
+    #[must_use]
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// The same, with its own mode.
+    #[must_use]
+    pub fn mode(mut self, mode: GossipMode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+}
+
+/// One joined topic: views for who, gossip for what.
+#[derive(Debug)]
+pub(crate) struct Topic<P: WirePeer> {
+    swarm: SwarmId,
+    views: Views<P>,
+    gossip: Gossip<P>,
+    neighbors: usize,
+    view_actions: Vec<ViewAction<P>>,
+    gossip_actions: Vec<GossipAction<P>>,
+}
+
+impl<P: WirePeer> Topic<P> {
+    pub(crate) fn new(
+        local: P,
+        swarm: SwarmId,
+        config: &Config,
+        options: &TopicOptions<P>,
+        seed: Seed,
+        now: Instant,
+    ) -> Self {
+        let mut gossip = config.gossip.clone();
+        gossip.mode = options.mode.unwrap_or(gossip.mode);
+        let frame_bytes_max = config.frame_bytes_max;
+        Self {
+            swarm,
+            views: Views::new(local, swarm, config.membership.clone(), frame_bytes_max, seed.fork(1), now),
+            gossip: Gossip::new(local, config.epoch, gossip, options.retention, frame_bytes_max, seed.fork(2)),
+            neighbors: 0,
+            view_actions: Vec::new(),
+            gossip_actions: Vec::new(),
+        }
+    }
+
+    pub(crate) fn join(&mut self, contacts: &[P], now: Instant, actions: &mut SwarmActions<P>) {
+        self.views.join(contacts, now, &mut self.view_actions);
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn add_peers(&mut self, peers: &[P], now: Instant, actions: &mut SwarmActions<P>) {
+        self.views.add_peers(peers, now, &mut self.view_actions);
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn leave(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
+        self.views.leave(&mut self.view_actions);
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn publish(
+        &mut self,
+        origin: P,
+        state: StateId,
+        payload: Bytes,
+        options: PublishOptions,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+    ) -> UpdateId<P> {
+        let sequence = self.gossip.publish(state, payload, options, now, &mut self.gossip_actions);
+        let id = UpdateId { swarm: self.swarm, origin, epoch: self.gossip.epoch(), sequence };
+        self.settle(now, actions);
+        id
+    }
+
+    pub(crate) fn handle_membership(
+        &mut self,
+        from: P,
+        message: MembershipMessage<P>,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+    ) {
+        self.views.handle_message(from, message, now, &mut self.view_actions);
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn handle_gossip(
+        &mut self,
+        from: P,
+        message: GossipMessage<P>,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+    ) {
+        if !self.views.is_neighbor(from) {
+            self.views.refuse_stranger(from, now, &mut self.view_actions);
+        }
+        self.gossip.handle_message(from, message, now, &mut self.gossip_actions);
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn peer_lost(&mut self, peer: P, now: Instant, actions: &mut SwarmActions<P>) {
+        self.views.peer_lost(peer, now, &mut self.view_actions);
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn set_rtt(&mut self, peer: P, rtt: Duration, deviation: Duration) {
+        self.gossip.set_rtt(peer, rtt, deviation);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
+        if self.views.poll_timeout().is_some_and(|at| at <= now) {
+            self.views.handle_timeout(now, &mut self.view_actions);
+        }
+        if self.gossip.poll_timeout().is_some_and(|at| at <= now) {
+            self.gossip.handle_timeout(now, &mut self.gossip_actions);
+        }
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        [self.views.poll_timeout(), self.gossip.poll_timeout()].into_iter().flatten().min()
+    }
+
+    pub(crate) fn neighbors(&self) -> impl Iterator<Item = P> + '_ {
+        self.views.neighbors()
+    }
+
+    pub(crate) fn gossip_stats(&self) -> &GossipStats {
+        self.gossip.stats()
+    }
+
+    /// Hands the actions of the two machines up, and news of neighbours across.
+    fn settle(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
+        for action in self.view_actions.drain(..) {
+            match action {
+                ViewAction::Send { to, message } => actions.push(SwarmAction::Send {
+                    to,
+                    message: Message::Membership(message),
+                    class: Class::Control,
+                    deadline: None,
+                    key: None,
+                }),
+                ViewAction::NeighborUp(peer) => {
+                    self.gossip.neighbor_up(peer, now);
+                    self.neighbors += 1;
+                    actions.push(SwarmAction::Hold(peer));
+                    if self.neighbors == 1 {
+                        actions.push(SwarmAction::Event(Event::Joined { swarm: self.swarm }));
+                    }
+                    actions.push(SwarmAction::Event(Event::NeighborUp { swarm: self.swarm, peer }));
+                }
+                ViewAction::NeighborDown(peer) => {
+                    self.gossip.neighbor_down(peer, now, &mut self.gossip_actions);
+                    actions.push(SwarmAction::Release(peer));
+                    actions.push(SwarmAction::Event(Event::NeighborDown { swarm: self.swarm, peer }));
+                    self.neighbors -= 1;
+                    if self.neighbors == 0 {
+                        actions.push(SwarmAction::Event(Event::Isolated { swarm: self.swarm }));
+                    }
+                }
+                ViewAction::Misbehaved { peer } => {
+                    actions.push(SwarmAction::Misbehaved(peer, Offence::Nonsense));
+                }
+            }
+        }
+        for action in self.gossip_actions.drain(..) {
+            actions.push(match action {
+                GossipAction::Send { to, message, class, key } => {
+                    SwarmAction::Send { to, message: Message::Gossip(message), class, deadline: None, key }
+                }
+                GossipAction::Deliver(data) => SwarmAction::Event(Event::Delivered(update(self.swarm, data))),
+                GossipAction::Lagged { origin, epoch, sequences, reason } => {
+                    SwarmAction::Event(Event::Lagged { swarm: self.swarm, origin, epoch, sequences, reason })
+                }
+            });
+        }
+    }
+}
+
+fn update<P>(swarm: SwarmId, data: Data<P>) -> Update<P> {
+    Update {
+        id: UpdateId { swarm, origin: data.origin, epoch: data.epoch, sequence: data.sequence },
+        state: data.state,
+        priority: data.priority,
+        keyframe: data.keyframe,
+        layer: data.layer,
+        hops: data.hops,
+        born: data.born,
+        payload: data.body,
+    }
+}
