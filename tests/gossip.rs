@@ -232,7 +232,7 @@ fn redundancy_buys_fewer_pulls_with_more_copies() {
     // Two feeders that have an update at the same time do not echo it to each other, so twice the feeders cost less than
     // twice the copies.
     let mut pulled_before = u64::MAX;
-    for (redundancy_percent, copies_min, copies_max) in [(100, 1.0, 1.06), (130, 1.08, 1.4), (200, 1.3, 2.1)]
+    for (redundancy_percent, copies_min, copies_max) in [(100, 1.0, 1.12), (130, 1.12, 1.4), (200, 1.3, 2.1)]
     {
         let mut config = medium();
         (config.redundancy_percent, config.initial_fanout) = (redundancy_percent, 6);
