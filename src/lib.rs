@@ -16,6 +16,7 @@ mod rng;
 mod time;
 
 pub mod log;
+pub mod propagation;
 pub mod wire;
 
 pub use bounded::BoundedQueue;
@@ -25,6 +26,7 @@ pub use error::{CommandError, ConfigError};
 pub use id::{Epoch, PeerId, Priority, StateId, SwarmId, SwarmTag, UpdateId};
 pub use io::{Class, Event, Input, LagReason, Offence, Output, Update};
 pub use log::RangeSet;
+pub use propagation::{ClassStats, DropReason, Egress, EgressStats, Enqueued, Item, Transmit};
 pub use rng::Seed;
 #[cfg(feature = "std")]
 pub use time::Clock;
