@@ -18,6 +18,7 @@ mod time;
 
 pub mod gossip;
 pub mod log;
+pub mod propagation;
 pub mod wire;
 
 pub use bounded::BoundedQueue;
@@ -28,6 +29,7 @@ pub use gossip::PublishOptions;
 pub use id::{Epoch, PeerId, Priority, StateId, SwarmId, SwarmTag, UpdateId};
 pub use io::{Class, Event, Input, LagReason, Offence, Output, Update};
 pub use log::{RangeSet, Retention};
+pub use propagation::{ClassStats, DropReason, Egress, EgressStats, Enqueued, Item, Transmit};
 pub use rng::Seed;
 pub use stats::{EngineStats, GossipStats};
 #[cfg(feature = "std")]

@@ -1,0 +1,959 @@
+//! The one scheduler through which everything leaves a node.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::bucket::Bucket;
+use super::queue::{Items, Lane, NIL, Node};
+use super::stats::EgressStats;
+use super::timers::Timers;
+use crate::config::EgressConfig;
+use crate::id::PeerId;
+use crate::io::Class;
+use crate::time::Instant;
+
+/// A message that is to leave.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Item<M> {
+    /// What to send. The egress never looks inside.
+    pub message: M,
+    /// Its encoded size, or an upper bound of it. Zero counts as one.
+    pub bytes: u32,
+    /// In which order it leaves.
+    pub class: Class,
+    /// The last instant at which it may leave; afterwards it is dropped. `None`: any time will do.
+    pub deadline: Option<Instant>,
+    /// What it is a version of: a newer item with the same key replaces one that waits for the same peer. Hosts hash
+    /// whatever names the thing. `None`: it replaces nothing and nothing replaces it.
+    pub key: Option<u64>,
+}
+
+/// What became of an item at the door.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "the item may have been dropped; `let _ =` says that this does not matter"]
+pub enum Enqueued {
+    /// It waits.
+    Queued,
+    /// It waits in the place of an older item of the same key, which is gone.
+    Superseded,
+    /// It was dropped and counted. Nothing else was changed.
+    Dropped(DropReason),
+}
+
+/// Why an item was not accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// The queue of the peer, or all queues together, are full of items that are no less urgent.
+    Full,
+    /// Its deadline has passed.
+    Late,
+    /// It fits no frame.
+    Oversize,
+    /// The peer is closing.
+    Closing,
+    /// The peer is not open.
+    Unknown,
+}
+
+/// What the host of an [`Egress`] must do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transmit<P> {
+    /// Send the messages as one frame.
+    Frame {
+        /// To whom.
+        to: P,
+        /// The most urgent class inside.
+        class: Class,
+        /// The size of the frame: its header and the sizes of its items. Never more than a frame may have.
+        bytes: usize,
+    },
+    /// Nothing waits any more for a peer that was closed, and the egress has forgotten it.
+    Closed {
+        /// Who.
+        peer: P,
+    },
+}
+
+/// Decides what leaves next, to whom, and when: priorities, fairness, budgets, deadlines, packing.
+///
+/// A sans-IO machine: it is told the time and asked for frames. Everything that a node sends goes through one of it,
+/// so that all traffic shares one budget.
+///
+/// # Order
+///
+/// - [`Class::Control`] leaves first, then [`Class::Urgent`]. Nothing else leaves while an item of these classes could;
+///   keep them small.
+/// - [`Class::High`], [`Class::Normal`] and [`Class::Background`] share what is left by deficit round robin: Background
+///   gets [`EgressConfig::background_percent`], High three quarters of the rest, Normal one quarter. What a class does
+///   not use, the others get.
+/// - When the Background queue of a peer has not moved for 500 ms, its head counts as Normal until it leaves, and
+///   after another 500 ms as High. It is the *queue* that ages, not each item: a long backlog would otherwise turn into
+///   High traffic as a whole, and High would mean nothing under load.
+/// - Peers share a class by deficit round robin, one frame a turn. A peer that cannot take a frame (not ready, no credit,
+///   no tokens) leaves the round and costs the others nothing.
+/// - Items of one class to one peer leave in the order in which they came.
+/// - A frame begins with the items of the class whose turn it is; the room that remains takes the other items that wait
+///   for this peer, in the order of their classes. What rides along is charged to its own class.
+///
+/// # Budgets
+///
+/// All bytes count: items, frame headers, overhead. In any stretch of time T the egress hands out at most `rate * T` plus
+/// the burst, in all and for each peer; the burst is what [`EgressConfig::burst`] saves up, or one frame if that is more.
+/// When tokens or credit are short, a High, Normal or Background frame waits until it can be as full as the queue makes it,
+/// since small frames waste what is scarce; Control and Urgent wait only for their own bytes.
+///
+/// # Limits
+///
+/// [`EgressConfig::peer_queue_bytes_max`] and [`EgressConfig::queue_bytes_max`] (each at least one frame) bound what
+/// waits. Two exceptions of one frame per peer, so that others' backlogs silence nobody: while no more than a frame
+/// waits for a peer, the limit for all peers does not apply to it; and while no more than a frame of Control waits for a
+/// peer, neither limit applies to Control. In all, `queue_bytes_max` and two frames per peer can wait.
+///
+/// Bytes are those of the items; the memory of one waiting item is the size of `M` and about 56 bytes, of an idle peer
+/// about 200.
+///
+/// # Example
+///
+/// ```
+/// use suffuse::{Class, Egress, EgressConfig, Enqueued, Instant, Item, Transmit};
+///
+/// let mut config = EgressConfig::default();
+/// config.upload_bytes_per_s = Some(100_000);
+/// let mut now = Instant::ZERO;
+/// let mut egress = Egress::new(config, 1_200, 4, now);
+/// egress.open("ann", true, now);
+///
+/// let item = |message, class| Item { message, bytes: 1_000, class, deadline: None, key: None };
+/// assert_eq!(egress.enqueue("ann", item("history", Class::Background), now), Enqueued::Queued);
+/// assert_eq!(egress.enqueue("ann", item("alarm", Class::Urgent), now), Enqueued::Queued);
+///
+/// let mut frame = Vec::new();
+/// let sent = egress.poll(now, &mut frame);
+/// assert_eq!(sent, Some(Transmit::Frame { to: "ann", class: Class::Urgent, bytes: 1_004 }));
+/// assert_eq!(frame, ["alarm"]);
+///
+/// // The budget is spent; the egress says when to come back.
+/// assert_eq!(egress.poll(now, &mut frame), None);
+/// now = egress.poll_timeout().unwrap();
+/// assert!(egress.poll(now, &mut frame).is_some());
+/// assert_eq!(frame, ["history"]);
+/// assert_eq!(egress.poll(now, &mut frame), None);
+/// assert_eq!(egress.poll_timeout(), None);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Egress<P, M> {
+    config: EgressConfig,
+    frame_bytes_max: usize,
+    frame_header_bytes: usize,
+    now: Instant,
+    wake: Option<Instant>,
+    pub(super) peers: Vec<Peer<P>>,
+    vacant: Vec<u32>,
+    pub(super) slots: BTreeMap<P, u32>,
+    pub(super) items: Items<M>,
+    queued_bytes: usize,
+    pub(super) upload: Option<Bucket>,
+    /// Per class, the peers that have something to send. Entries are removed when they come to the front, so one may
+    /// be out of date; `Peer::rings` says who is in.
+    rings: [VecDeque<u32>; 5],
+    shares: [Share; 3],
+    turn: usize,
+    /// Peers that wait for tokens of their own.
+    refills: Timers,
+    /// When to look whether a Background queue has moved.
+    aging: Timers,
+    /// Closing peers for which nothing waits any more.
+    flushed: VecDeque<u32>,
+    stats: EgressStats,
+}
+
+impl<P: PeerId, M> Egress<P, M> {
+    /// An egress without peers. `frame_bytes_max` is the greatest frame that the transport carries (at most 2^24, more
+    /// counts as that), of which `frame_header_bytes` are taken by what the host puts before the messages.
+    pub fn new(
+        config: EgressConfig,
+        frame_bytes_max: usize,
+        frame_header_bytes: usize,
+        now: Instant,
+    ) -> Self {
+        let frame_bytes_max = frame_bytes_max.min(FRAME_BYTES_LIMIT);
+        let frame_header_bytes = frame_header_bytes.min(frame_bytes_max);
+        let background = i64::from(config.background_percent.min(100));
+        let quantum = (frame_bytes_max + config.frame_overhead_bytes.min(FRAME_BYTES_LIMIT)) as i64;
+        let share = |weight: i64| Share { quantum: quantum * weight / 100, deficit: 0, granted: false };
+        let rest = 100 - background;
+        let mut egress = Self {
+            config,
+            frame_bytes_max,
+            frame_header_bytes,
+            now,
+            wake: None,
+            peers: Vec::new(),
+            vacant: Vec::new(),
+            slots: BTreeMap::new(),
+            items: Items::new(),
+            queued_bytes: 0,
+            upload: None,
+            rings: [const { VecDeque::new() }; 5],
+            // A round hands out four frames in all.
+            shares: [share(3 * rest), share(rest), share(4 * background)],
+            turn: 0,
+            refills: Timers::default(),
+            aging: Timers::default(),
+            flushed: VecDeque::new(),
+            stats: EgressStats::default(),
+        };
+        egress.config.frame_overhead_bytes = egress.config.frame_overhead_bytes.min(FRAME_BYTES_LIMIT);
+        egress.config.peer_queue_bytes_max = egress.config.peer_queue_bytes_max.max(frame_bytes_max);
+        egress.config.queue_bytes_max = egress.config.queue_bytes_max.max(frame_bytes_max);
+        egress.upload = egress.config.upload_bytes_per_s.map(|rate| egress.bucket(rate));
+        egress
+    }
+
+    /// Takes items for `peer` from now on. They are held until it is `ready`: until its connection stands.
+    ///
+    /// A peer that is open stays as it is, but becomes ready if it is told so here, and its closing is called off.
+    /// For a new connection to the same peer, [`reset`](Self::reset) it first.
+    pub fn open(&mut self, peer: P, ready: bool, now: Instant) {
+        self.advance(now);
+        let slot = match self.slots.get(&peer) {
+            Some(&slot) => slot,
+            None => self.settle(peer),
+        };
+        self.peers[slot as usize].closing = false;
+        if ready {
+            self.make_ready(slot);
+        }
+    }
+
+    /// The connection of `peer` stands: what was held may leave. A peer that is not open is ignored.
+    pub fn ready(&mut self, peer: P, now: Instant) {
+        self.advance(now);
+        if let Some(&slot) = self.slots.get(&peer) {
+            self.make_ready(slot);
+        }
+    }
+
+    /// Takes no more items for `peer`. What waits is sent first, then [`Transmit::Closed`] comes out, exactly once.
+    ///
+    /// A peer that never becomes ready, or whose credit never returns, does not finish: the host's connection timeout ends
+    /// that with [`reset`](Self::reset), after which nothing more comes out.
+    pub fn close(&mut self, peer: P) {
+        if let Some(&slot) = self.slots.get(&peer) {
+            self.peers[slot as usize].closing = true;
+            self.note_if_flushed(slot);
+        }
+    }
+
+    /// The connection of `peer` is lost: drops what waits, counts it, and forgets the peer, its credit and its rate.
+    pub fn reset(&mut self, peer: P) {
+        let Some(slot) = self.slots.remove(&peer) else {
+            return;
+        };
+        for class in Class::ALL {
+            while let Some((_, _message)) = self.take_head(slot, class) {
+                self.stats.dropped_reset += 1;
+            }
+        }
+        self.vacate(slot);
+    }
+
+    /// Whether items for `peer` are taken: it is open and not closing.
+    pub fn is_open(&self, peer: P) -> bool {
+        self.peer(peer).is_some_and(|peer| !peer.closing)
+    }
+
+    /// Lets `item` wait for its turn to leave to `to`, or drops it and says why. Every call is counted.
+    ///
+    /// An item that supersedes another keeps its place, and its class if that is the more urgent one; if the newer item is
+    /// more urgent, it goes to the end of its own class.
+    pub fn enqueue(&mut self, to: P, item: Item<M>, now: Instant) -> Enqueued {
+        self.advance(now);
+        self.stats.offered += 1;
+        match self.accept(to, item) {
+            Ok(false) => Enqueued::Queued,
+            Ok(true) => {
+                self.stats.superseded += 1;
+                Enqueued::Superseded
+            }
+            Err(reason) => {
+                *match reason {
+                    DropReason::Full => &mut self.stats.dropped_full,
+                    DropReason::Late => &mut self.stats.dropped_late,
+                    DropReason::Oversize => &mut self.stats.dropped_oversize,
+                    DropReason::Closing => &mut self.stats.dropped_closing,
+                    DropReason::Unknown => &mut self.stats.dropped_unknown,
+                } += 1;
+                Enqueued::Dropped(reason)
+            }
+        }
+    }
+
+    /// The transport has taken `bytes` for `peer`: as many more may be handed out. Without
+    /// [`EgressConfig::credit_bytes`], and for a peer that is not open, it changes nothing.
+    ///
+    /// The credit to start with is `credit_bytes`, or one frame if that is more. A frame uses [`Transmit::Frame::bytes`] of
+    /// it; a host that returns the same numbers never gets stuck.
+    pub fn credit(&mut self, peer: P, bytes: u64) {
+        if self.config.credit_bytes.is_none() {
+            return;
+        }
+        if let Some(&slot) = self.slots.get(&peer) {
+            let peer = &mut self.peers[slot as usize];
+            peer.credit = peer.credit.saturating_add(bytes);
+            if peer.hold == Hold::Credit {
+                self.release(slot);
+            }
+        }
+    }
+
+    /// The measured rate of the link to `peer`, in bytes a second (from 1,000 to 10^12; others count as the nearest of
+    /// these): its budget from now on, whatever [`EgressConfig::peer_bytes_per_s`] says. `None` goes back to that.
+    pub fn set_peer_rate(&mut self, peer: P, bytes_per_s: Option<u64>, now: Instant) {
+        self.advance(now);
+        if let Some(&slot) = self.slots.get(&peer) {
+            let fresh = bytes_per_s.or(self.config.peer_bytes_per_s).map(|rate| self.bucket(rate));
+            let before = &mut self.peers[slot as usize].bucket;
+            let fresh = fresh.map(|bucket| bucket.inherit(before.as_mut(), self.now));
+            *before = fresh;
+            if self.peers[slot as usize].hold == Hold::Tokens {
+                self.release(slot);
+            }
+        }
+    }
+
+    /// The next frame to hand out at `now`, its messages in `frame` (which is emptied first), or the news that a closing
+    /// peer is done. Ask until it answers `None`.
+    pub fn poll(&mut self, now: Instant, frame: &mut Vec<M>) -> Option<Transmit<P>> {
+        self.advance(now);
+        frame.clear();
+        self.wake = Some(self.now);
+        self.run_timers();
+        loop {
+            if let Some(peer) = self.pop_flushed() {
+                return Some(Transmit::Closed { peer });
+            }
+            let Some((class, slot)) = self.choose() else {
+                if self.flushed.is_empty() {
+                    self.wake = self.refills.first();
+                    return None;
+                }
+                continue;
+            };
+            let wanted = self.wanted(slot, class);
+            let Some(room) = self.room_at_peer(slot, wanted) else {
+                continue;
+            };
+            match self.room_in_upload(wanted) {
+                Ok(upload) => return Some(self.send(slot, class, room.min(upload), frame)),
+                Err(_) if !self.flushed.is_empty() => {}
+                Err(due) => {
+                    // A peer whose own tokens come back earlier may have something smaller and more urgent.
+                    let due = self.refills.first().map_or(due, |refill| refill.min(due));
+                    self.wake = Some(due).filter(|&due| due > self.now);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// When to poll again; O(1). After `poll` has answered `None` it is later than the `now` of that call, or `None` if
+    /// nothing waits or only [`credit`](Self::credit) or [`ready`](Self::ready) can help. While there may be something to
+    /// hand out at once, it is not later than the present.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// Bytes that wait in all.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Bytes that wait for `peer`.
+    pub fn peer_queued_bytes(&self, peer: P) -> usize {
+        self.peer(peer).map_or(0, |peer| peer.queued_bytes)
+    }
+
+    /// How many bytes can be enqueued for `peer` before something is dropped; zero if no items are taken for it.
+    pub fn room(&self, peer: P) -> usize {
+        self.peer(peer).filter(|peer| !peer.closing).map_or(0, |peer| {
+            let own = self.config.peer_queue_bytes_max.saturating_sub(peer.queued_bytes);
+            let shared = self.config.queue_bytes_max.saturating_sub(self.queued_bytes);
+            own.min(shared.max(self.frame_bytes_max.saturating_sub(peer.queued_bytes)))
+        })
+    }
+
+    /// What was sent, replaced and dropped.
+    pub fn stats(&self) -> &EgressStats {
+        &self.stats
+    }
+}
+
+/// The greatest frame and the greatest overhead: small enough that no sum of them overflows.
+const FRAME_BYTES_LIMIT: usize = 1 << 24;
+
+/// How long a Background queue stands still before it is raised a class.
+const AGING_STEP: Duration = Duration::from_millis(500);
+
+/// The classes that share by weight.
+const SHARED: [Class; 3] = [Class::High, Class::Normal, Class::Background];
+
+/// A shared class in the round robin of classes.
+#[derive(Clone, Debug)]
+struct Share {
+    quantum: i64,
+    deficit: i64,
+    /// Whether it got its quantum in this turn.
+    granted: bool,
+}
+
+/// Why a peer is not in the rings although something waits for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Hold {
+    None,
+    Credit,
+    Tokens,
+}
+
+/// One open peer, or a vacant slot. What waits is in the slab; an idle peer owns no allocation but its keys' tree, which
+/// exists once keys were used. Keys are per peer so that the tree stays small and losing a peer touches nothing else;
+/// ordered, because keys come from remote names, with which nobody must be able to force collisions.
+#[derive(Clone, Debug)]
+pub(super) struct Peer<P> {
+    id: P,
+    pub(super) lanes: [Lane; 5],
+    pub(super) keys: BTreeMap<u64, u32>,
+    pub(super) queued_bytes: usize,
+    pub(super) bucket: Option<Bucket>,
+    pub(super) credit: u64,
+    /// Since when the head of the Background lane has been the head.
+    background_since: Instant,
+    deficits: [i32; 5],
+    pub(super) ready: bool,
+    pub(super) closing: bool,
+    pub(super) hold: Hold,
+    /// By how many classes the Background lane is raised.
+    raised: u8,
+    /// In which rings this slot is, a bit per class. They outlive the peer: a ring forgets it when it comes to the front.
+    rings: u8,
+    /// Whether this slot is in `Egress::flushed`, which likewise may be out of date.
+    flushed: bool,
+}
+
+impl<P> Peer<P> {
+    fn waits_in(&self, class: Class) -> bool {
+        !self.lanes[class as usize].is_empty() || self.raised_to(class)
+    }
+
+    fn raised_to(&self, class: Class) -> bool {
+        let steps = match class {
+            Class::Normal => 1,
+            Class::High => 2,
+            Class::Control | Class::Urgent | Class::Background => return false,
+        };
+        self.raised >= steps && !self.lanes[Class::Background as usize].is_empty()
+    }
+
+    fn may_send(&self) -> bool {
+        self.ready && self.hold == Hold::None
+    }
+}
+
+/// Peers come and go.
+impl<P: PeerId, M> Egress<P, M> {
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    fn peer(&self, peer: P) -> Option<&Peer<P>> {
+        self.slots.get(&peer).map(|&slot| &self.peers[slot as usize])
+    }
+
+    fn bucket(&self, bytes_per_s: u64) -> Bucket {
+        Bucket::new(bytes_per_s, self.config.burst, self.quantum() as u64, self.now)
+    }
+
+    /// The cost of the greatest frame.
+    fn quantum(&self) -> i32 {
+        (self.frame_bytes_max + self.config.frame_overhead_bytes) as i32
+    }
+
+    fn settle(&mut self, id: P) -> u32 {
+        let frame = self.frame_bytes_max as u64;
+        let fresh = Peer {
+            id,
+            lanes: [Lane::EMPTY; 5],
+            keys: BTreeMap::new(),
+            queued_bytes: 0,
+            bucket: self.config.peer_bytes_per_s.map(|rate| self.bucket(rate)),
+            credit: self.config.credit_bytes.map_or(u64::MAX, |bytes| bytes.max(frame)),
+            background_since: self.now,
+            deficits: [0; 5],
+            ready: false,
+            closing: false,
+            hold: Hold::None,
+            raised: 0,
+            rings: 0,
+            flushed: false,
+        };
+        let slot = match self.vacant.pop() {
+            Some(slot) => {
+                let old = &mut self.peers[slot as usize];
+                *old = Peer { rings: old.rings, flushed: old.flushed, ..fresh };
+                slot
+            }
+            None => {
+                // Peers are few and large: doubling would waste more than it saves.
+                if self.peers.len() == self.peers.capacity() {
+                    self.peers.reserve_exact(self.peers.len() / 4 + 2);
+                }
+                self.peers.push(fresh);
+                (self.peers.len() - 1) as u32
+            }
+        };
+        self.slots.insert(id, slot);
+        slot
+    }
+
+    fn vacate(&mut self, slot: u32) {
+        self.refills.remove(slot);
+        self.aging.remove(slot);
+        let peer = &mut self.peers[slot as usize];
+        peer.keys = BTreeMap::new();
+        peer.ready = false;
+        peer.closing = false;
+        self.vacant.push(slot);
+    }
+
+    fn make_ready(&mut self, slot: u32) {
+        self.peers[slot as usize].ready = true;
+        self.enter_rings(slot);
+    }
+
+    fn release(&mut self, slot: u32) {
+        self.refills.remove(slot);
+        self.peers[slot as usize].hold = Hold::None;
+        self.enter_rings(slot);
+    }
+
+    fn enter_rings(&mut self, slot: u32) {
+        let peer = &mut self.peers[slot as usize];
+        if !peer.may_send() || peer.queued_bytes == 0 {
+            return;
+        }
+        self.wake = Some(self.now);
+        for class in Class::ALL {
+            let bit = 1 << class as u8;
+            if peer.rings & bit == 0 && peer.waits_in(class) {
+                peer.rings |= bit;
+                self.rings[class as usize].push_back(slot);
+            }
+        }
+    }
+
+    fn note_if_flushed(&mut self, slot: u32) {
+        let peer = &mut self.peers[slot as usize];
+        if peer.closing && peer.queued_bytes == 0 {
+            self.wake = Some(self.now);
+            if !peer.flushed {
+                peer.flushed = true;
+                self.flushed.push_back(slot);
+            }
+        }
+    }
+
+    fn pop_flushed(&mut self) -> Option<P> {
+        while let Some(slot) = self.flushed.pop_front() {
+            let peer = &mut self.peers[slot as usize];
+            peer.flushed = false;
+            if peer.closing && peer.queued_bytes == 0 {
+                let id = peer.id;
+                self.slots.remove(&id);
+                self.vacate(slot);
+                return Some(id);
+            }
+        }
+        None
+    }
+}
+
+/// Items come in.
+impl<P: PeerId, M> Egress<P, M> {
+    fn accept(&mut self, to: P, item: Item<M>) -> Result<bool, DropReason> {
+        let &slot = self.slots.get(&to).ok_or(DropReason::Unknown)?;
+        let peer = &self.peers[slot as usize];
+        let bytes = item.bytes.max(1);
+        if peer.closing {
+            return Err(DropReason::Closing);
+        }
+        if bytes as usize > self.frame_bytes_max - self.frame_header_bytes {
+            return Err(DropReason::Oversize);
+        }
+        if item.deadline.is_some_and(|deadline| deadline < self.now) {
+            return Err(DropReason::Late);
+        }
+        let older = item.key.and_then(|key| peer.keys.get(&key).copied());
+        let class = match older {
+            Some(older) => item.class.min(self.items.node(older).lane),
+            None => item.class,
+        };
+        let evict = self.make_room(slot, class, bytes as usize, older)?;
+        let node = Node::new(item.message, bytes, class, item.key, item.deadline);
+        match older {
+            Some(older) if self.items.node(older).lane == class => {
+                self.evict(slot, evict);
+                self.replace(slot, older, node);
+            }
+            Some(older) => {
+                drop(self.take(slot, older));
+                self.evict(slot, evict);
+                self.push(slot, node);
+            }
+            None => {
+                self.evict(slot, evict);
+                self.push(slot, node);
+            }
+        }
+        // The next frame may now be smaller than the one that tokens or credit did not suffice for.
+        let smaller = class <= Class::Urgent || older.is_some() || evict > 0;
+        if smaller && self.peers[slot as usize].hold != Hold::None {
+            self.release(slot);
+        }
+        Ok(older.is_some())
+    }
+
+    /// How many bytes of less urgent items must go before an item gets in, or that it can't.
+    fn make_room(
+        &self,
+        slot: u32,
+        class: Class,
+        bytes: usize,
+        older: Option<u32>,
+    ) -> Result<usize, DropReason> {
+        let peer = &self.peers[slot as usize];
+        let (freed, freed_from) = older.map_or((0, class), |older| {
+            let older = self.items.node(older);
+            (older.bytes as usize, older.lane)
+        });
+        let own = peer.queued_bytes - freed + bytes;
+        let all = self.queued_bytes - freed + bytes;
+        let mut excess = own.saturating_sub(self.config.peer_queue_bytes_max);
+        if own > self.frame_bytes_max {
+            excess = excess.max(all.saturating_sub(self.config.queue_bytes_max));
+        }
+        if excess == 0 {
+            return Ok(0);
+        }
+        let mut evictable: usize = peer.lanes[class as usize + 1..].iter().map(|lane| lane.bytes).sum();
+        if freed_from > class {
+            evictable -= freed;
+        }
+        if evictable >= excess {
+            return Ok(excess);
+        }
+        let control = peer.lanes[Class::Control as usize].bytes;
+        let control = if freed_from == Class::Control { control - freed } else { control };
+        if class == Class::Control && control + bytes <= self.frame_bytes_max {
+            return Ok(0);
+        }
+        Err(DropReason::Full)
+    }
+
+    fn evict(&mut self, slot: u32, bytes: usize) {
+        let mut gone = 0;
+        for class in Class::ALL.into_iter().rev() {
+            while gone < bytes {
+                let Some((size, _message)) = self.take_head(slot, class) else {
+                    break;
+                };
+                gone += size;
+                self.stats.dropped_full += 1;
+            }
+        }
+    }
+
+    fn push(&mut self, slot: u32, node: Node<M>) {
+        let peer = &mut self.peers[slot as usize];
+        let (class, key, bytes) = (node.lane, node.key, node.bytes as usize);
+        let lane = &mut peer.lanes[class as usize];
+        let first = lane.is_empty();
+        let index = self.items.push(lane, node);
+        if let Some(key) = key {
+            peer.keys.insert(key, index);
+        }
+        peer.queued_bytes += bytes;
+        self.queued_bytes += bytes;
+        if first {
+            if class == Class::Background {
+                self.background_moved(slot);
+            }
+            self.enter_rings(slot);
+        }
+    }
+
+    fn replace(&mut self, slot: u32, index: u32, node: Node<M>) {
+        let peer = &mut self.peers[slot as usize];
+        let lane = &mut peer.lanes[node.lane as usize];
+        let (before, after) = (self.items.node(index).bytes as usize, node.bytes as usize);
+        self.items.replace(lane, index, node);
+        peer.queued_bytes = peer.queued_bytes - before + after;
+        self.queued_bytes = self.queued_bytes - before + after;
+    }
+
+    fn take_head(&mut self, slot: u32, class: Class) -> Option<(usize, M)> {
+        let index = self.peers[slot as usize].lanes[class as usize].head;
+        if index == NIL { None } else { self.take(slot, index) }
+    }
+
+    fn take(&mut self, slot: u32, index: u32) -> Option<(usize, M)> {
+        let peer = &mut self.peers[slot as usize];
+        let node = self.items.node(index);
+        let (bytes, class) = (node.bytes as usize, node.lane);
+        if let Some(key) = node.key {
+            peer.keys.remove(&key);
+        }
+        peer.queued_bytes -= bytes;
+        self.queued_bytes -= bytes;
+        let message = self.items.remove(&mut peer.lanes[class as usize], index)?;
+        Some((bytes, message))
+    }
+}
+
+/// Frames go out.
+impl<P: PeerId, M> Egress<P, M> {
+    fn run_timers(&mut self) {
+        while let Some(slot) = self.refills.pop_due(self.now) {
+            self.release(slot);
+        }
+        while let Some(slot) = self.aging.pop_due(self.now) {
+            let peer = &mut self.peers[slot as usize];
+            if peer.lanes[Class::Background as usize].is_empty() {
+                continue;
+            }
+            if self.now >= peer.background_since + AGING_STEP * (u32::from(peer.raised) + 1) {
+                peer.raised += 1;
+            }
+            if peer.raised < 2 {
+                let next = peer.background_since + AGING_STEP * (u32::from(peer.raised) + 1);
+                self.aging.set(slot, next);
+            }
+            self.enter_rings(slot);
+        }
+    }
+
+    fn background_moved(&mut self, slot: u32) {
+        let peer = &mut self.peers[slot as usize];
+        peer.background_since = self.now;
+        peer.raised = 0;
+        if !self.aging.contains(slot) {
+            self.aging.set(slot, self.now + AGING_STEP);
+        }
+    }
+
+    /// Whose turn it is. Asking twice without sending gives the same answer.
+    fn choose(&mut self) -> Option<(Class, u32)> {
+        for class in [Class::Control, Class::Urgent] {
+            if let Some(slot) = self.front(class) {
+                return Some((class, slot));
+            }
+        }
+        let fronts = SHARED.map(|class| self.front(class));
+        for (share, front) in self.shares.iter_mut().zip(&fronts) {
+            if front.is_none() {
+                share.deficit = share.deficit.min(0);
+            }
+        }
+        let alone = fronts.iter().flatten().count() < 2;
+        loop {
+            let share = &mut self.shares[self.turn];
+            if let Some(slot) = fronts[self.turn] {
+                if alone {
+                    share.deficit = share.deficit.max(1);
+                } else if !share.granted {
+                    share.granted = true;
+                    share.deficit += share.quantum;
+                }
+                if share.deficit > 0 {
+                    return Some((SHARED[self.turn], slot));
+                }
+            }
+            share.granted = false;
+            self.turn = (self.turn + 1) % SHARED.len();
+            if fronts == [None; 3] {
+                return None;
+            }
+        }
+    }
+
+    /// The peer whose turn it is in `class`.
+    fn front(&mut self, class: Class) -> Option<u32> {
+        let quantum = self.quantum();
+        loop {
+            let &slot = self.rings[class as usize].front()?;
+            if self.peers[slot as usize].may_send() {
+                self.drop_late(slot, class);
+                if self.peers[slot as usize].raised_to(class) {
+                    self.drop_late(slot, Class::Background);
+                }
+            }
+            let peer = &mut self.peers[slot as usize];
+            if !peer.may_send() || !peer.waits_in(class) {
+                self.leave_ring(slot, class);
+                continue;
+            }
+            let deficit = &mut peer.deficits[class as usize];
+            if *deficit <= 0 {
+                *deficit += quantum;
+            }
+            if *deficit > 0 {
+                return Some(slot);
+            }
+            self.rings[class as usize].rotate_left(1);
+        }
+    }
+
+    fn leave_ring(&mut self, slot: u32, class: Class) {
+        let left = self.rings[class as usize].pop_front();
+        debug_assert_eq!(left, Some(slot), "only the front leaves");
+        let peer = &mut self.peers[slot as usize];
+        peer.rings &= !(1 << class as u8);
+        let deficit = &mut peer.deficits[class as usize];
+        *deficit = (*deficit).min(0);
+    }
+
+    fn drop_late(&mut self, slot: u32, class: Class) {
+        loop {
+            let head = self.peers[slot as usize].lanes[class as usize].head;
+            if head == NIL || self.items.node(head).deadline >= self.now {
+                return;
+            }
+            drop(self.take(slot, head));
+            self.stats.dropped_late += 1;
+            self.note_if_flushed(slot);
+        }
+    }
+
+    /// The size of the frame for which tokens and credit must suffice.
+    fn wanted(&self, slot: u32, class: Class) -> usize {
+        let peer = &self.peers[slot as usize];
+        let waiting = if class <= Class::Urgent {
+            peer.lanes[Class::Control as usize].bytes + peer.lanes[Class::Urgent as usize].bytes
+        } else {
+            peer.queued_bytes
+        };
+        self.frame_bytes_max.min(self.frame_header_bytes + waiting)
+    }
+
+    /// How large a frame the peer can take, or `None` if it can't take the wanted one: then it is out of the rings until
+    /// it can.
+    fn room_at_peer(&mut self, slot: u32, wanted: usize) -> Option<usize> {
+        let overhead = self.config.frame_overhead_bytes as u64;
+        let peer = &mut self.peers[slot as usize];
+        if peer.credit < wanted as u64 {
+            peer.hold = Hold::Credit;
+            return None;
+        }
+        let mut room = peer.credit;
+        if let Some(bucket) = &mut peer.bucket {
+            let tokens = bucket.bytes(self.now);
+            if tokens < wanted as u64 + overhead {
+                peer.hold = Hold::Tokens;
+                self.refills.set(slot, bucket.when(wanted as u64 + overhead));
+                return None;
+            }
+            room = room.min(tokens - overhead);
+        }
+        Some(self.frame_bytes_max.min(usize::try_from(room).unwrap_or(usize::MAX)))
+    }
+
+    /// How large a frame the upload budget allows, or when it allows the wanted one.
+    fn room_in_upload(&mut self, wanted: usize) -> Result<usize, Instant> {
+        let overhead = self.config.frame_overhead_bytes as u64;
+        let Some(bucket) = &mut self.upload else {
+            return Ok(usize::MAX);
+        };
+        let tokens = bucket.bytes(self.now);
+        if tokens < wanted as u64 + overhead {
+            return Err(bucket.when(wanted as u64 + overhead));
+        }
+        Ok(usize::try_from(tokens - overhead).unwrap_or(usize::MAX))
+    }
+
+    fn send(&mut self, slot: u32, class: Class, room: usize, frame: &mut Vec<M>) -> Transmit<P> {
+        let mut left = room - self.frame_header_bytes;
+        let mut most_urgent = class;
+        let mut lead = self.frame_header_bytes + self.config.frame_overhead_bytes;
+        if self.peers[slot as usize].raised_to(class) {
+            lead += self.send_head(slot, Class::Background, &mut left, frame).unwrap_or(0);
+        }
+        for next in [class].into_iter().chain(Class::ALL.into_iter().filter(|&next| next != class)) {
+            let mut cost = if next == class { lead } else { 0 };
+            while let Some(bytes) = self.send_head(slot, next, &mut left, frame) {
+                cost += bytes;
+                most_urgent = most_urgent.min(next);
+            }
+            self.charge(slot, next, cost);
+        }
+        debug_assert!(!frame.is_empty(), "a frame without messages");
+        self.finish_turn(slot, class);
+
+        let bytes = room - left;
+        let charged = (bytes + self.config.frame_overhead_bytes) as u64;
+        self.stats.classes[most_urgent as usize].frames += 1;
+        self.stats.charged_bytes += charged;
+        if let Some(upload) = &mut self.upload {
+            upload.spend(charged);
+        }
+        let peer = &mut self.peers[slot as usize];
+        if let Some(bucket) = &mut peer.bucket {
+            bucket.spend(charged);
+        }
+        if self.config.credit_bytes.is_some() {
+            peer.credit -= bytes as u64;
+        }
+        let to = peer.id;
+        self.note_if_flushed(slot);
+        Transmit::Frame { to, class: most_urgent, bytes }
+    }
+
+    /// Moves the head of a lane into `frame` if it fits what is `left`.
+    fn send_head(&mut self, slot: u32, class: Class, left: &mut usize, frame: &mut Vec<M>) -> Option<usize> {
+        self.drop_late(slot, class);
+        let head = self.peers[slot as usize].lanes[class as usize].head;
+        if head == NIL || self.items.node(head).bytes as usize > *left {
+            return None;
+        }
+        let (bytes, message) = self.take(slot, head)?;
+        frame.push(message);
+        *left -= bytes;
+        let stats = &mut self.stats.classes[class as usize];
+        stats.items += 1;
+        stats.bytes += bytes as u64;
+        if class == Class::Background {
+            self.background_moved(slot);
+        }
+        Some(bytes)
+    }
+
+    /// Debts are limited, so that what rode along in others' frames delays nobody for long.
+    fn charge(&mut self, slot: u32, class: Class, cost: usize) {
+        let quantum = self.quantum();
+        let deficit = &mut self.peers[slot as usize].deficits[class as usize];
+        *deficit = (*deficit - cost as i32).max(-quantum);
+        if let Some(shared) = SHARED.iter().position(|&shared| shared == class) {
+            let deficit = &mut self.shares[shared].deficit;
+            *deficit = (*deficit - cost as i64).max(-4 * i64::from(quantum));
+        }
+    }
+
+    fn finish_turn(&mut self, slot: u32, class: Class) {
+        let peer = &self.peers[slot as usize];
+        if !peer.waits_in(class) {
+            self.leave_ring(slot, class);
+        } else if peer.deficits[class as usize] <= 0 {
+            self.rings[class as usize].rotate_left(1);
+        }
+    }
+}
