@@ -323,7 +323,7 @@ impl<P: WirePeer> Engine<P> {
             return;
         };
         let answered = core::mem::take(&mut link.dialing);
-        if link.state == LinkState::Closing {
+        if matches!(link.state, LinkState::Closing { .. }) {
             self.reopen(peer, now);
         } else if !self.mark_up(peer, now) && !answered {
             // The peer began anew, so nothing of the old connection counts.
@@ -582,10 +582,15 @@ impl<P: WirePeer> Engine<P> {
                 None => {}
             },
             LinkState::Up if link.used + linger <= now => {
-                link.state = LinkState::Closing;
+                link.state = LinkState::Closing { deadline: now + self.config.link.connect_timeout };
                 self.egress.close(peer);
             }
-            LinkState::Connecting { .. } | LinkState::Up | LinkState::Closing => {}
+            LinkState::Closing { deadline } if deadline <= now => {
+                // The transport takes nothing any more, so there is nothing to wait for.
+                self.disconnect(peer, now);
+                return;
+            }
+            LinkState::Connecting { .. } | LinkState::Up | LinkState::Closing { .. } => {}
         }
         self.schedule_link(peer);
     }
@@ -632,7 +637,7 @@ impl<P: WirePeer> Engine<P> {
         now: Instant,
     ) {
         match self.links.get(&to).map(|link| link.state) {
-            Some(LinkState::Closing) => self.reopen(to, now),
+            Some(LinkState::Closing { .. }) => self.reopen(to, now),
             Some(_) => {}
             None => {
                 let state = LinkState::Connecting { deadline: now + self.config.link.connect_timeout };

@@ -25,8 +25,8 @@ pub(crate) enum LinkState {
     /// The host was asked to connect by then.
     Connecting { deadline: Instant },
     Up,
-    /// What waits is still being sent.
-    Closing,
+    /// What waits is still being sent, until then.
+    Closing { deadline: Instant },
 }
 
 impl Link {
@@ -58,10 +58,9 @@ impl Link {
     /// When the engine must look at the link again.
     pub(crate) fn poll_timeout(&self, config: &LinkConfig) -> Option<Instant> {
         match self.state {
-            LinkState::Connecting { deadline } => Some(deadline),
+            LinkState::Connecting { deadline } | LinkState::Closing { deadline } => Some(deadline),
             LinkState::Up if self.holders > 0 => self.liveness.poll_timeout(),
             LinkState::Up => Some(self.used + config.linger),
-            LinkState::Closing => None,
         }
     }
 }
