@@ -107,9 +107,10 @@ pub enum Transmit<P> {
 /// # Limits
 ///
 /// [`EgressConfig::peer_queue_bytes_max`] and [`EgressConfig::queue_bytes_max`] (each at least one frame) bound what
-/// waits. Two exceptions of one frame per peer, so that others' backlogs silence nobody: while no more than a frame
-/// waits for a peer, the limit for all peers does not apply to it; and while no more than a frame of Control waits for a
-/// peer, neither limit applies to Control. In all, `queue_bytes_max` and two frames per peer can wait.
+/// waits. When an item does not fit, items of lower classes of the same peer make room for it, the lowest class first,
+/// the oldest first; if that is not enough, the item itself is dropped. So that others' backlogs silence nobody, the
+/// limit for all peers does not apply to a peer for which no more than one frame waits: in all, `queue_bytes_max` and
+/// one frame per peer can wait, and a Control item always gets in unless its peer has a frame of Control waiting.
 ///
 /// Bytes are those of the items; the memory of one waiting item is the size of `M` and about 56 bytes, of an idle peer
 /// about 200.
@@ -640,25 +641,14 @@ impl<P: PeerId, M> Egress<P, M> {
         let own = peer.queued_bytes - freed + bytes;
         let all = self.queued_bytes - freed + bytes;
         let mut excess = own.saturating_sub(self.config.peer_queue_bytes_max);
-        if own > self.frame_bytes_max {
-            excess = excess.max(all.saturating_sub(self.config.queue_bytes_max));
-        }
-        if excess == 0 {
-            return Ok(0);
-        }
+        // Others' backlogs may not silence a peer for which no more than a frame waits.
+        let shared = all.saturating_sub(self.config.queue_bytes_max);
+        excess = excess.max(shared.min(own.saturating_sub(self.frame_bytes_max)));
         let mut evictable: usize = peer.lanes[class as usize + 1..].iter().map(|lane| lane.bytes).sum();
         if freed_from > class {
             evictable -= freed;
         }
-        if evictable >= excess {
-            return Ok(excess);
-        }
-        let control = peer.lanes[Class::Control as usize].bytes;
-        let control = if freed_from == Class::Control { control - freed } else { control };
-        if class == Class::Control && control + bytes <= self.frame_bytes_max {
-            return Ok(0);
-        }
-        Err(DropReason::Full)
+        if evictable < excess { Err(DropReason::Full) } else { Ok(excess) }
     }
 
     fn evict(&mut self, slot: u32, bytes: usize) {
