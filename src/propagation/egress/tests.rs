@@ -1,16 +1,10 @@
-use alloc::collections::BTreeMap;
 use alloc::vec;
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use proptest::prelude::*;
 
-use super::egress::{Hold, Peer};
-use super::queue::NIL;
 use super::*;
-use crate::config::EgressConfig;
-use crate::io::Class;
-use crate::time::Instant;
+use crate::propagation::queue::NIL;
 
 const FRAME: usize = 1_000;
 const HEADER: usize = 10;
@@ -229,6 +223,26 @@ fn a_rich_frame_waits_for_tokens_and_an_urgent_one_does_not() {
     let _ = egress.enqueue(1, item(99, 90, Class::Urgent), soon);
     assert_eq!(egress.poll_timeout(), Some(soon));
     assert_eq!(drain(&mut egress, soon), [(1, Class::Urgent, vec![99])]);
+}
+
+#[test]
+fn a_peers_own_tokens_may_come_back_before_those_of_all() {
+    let now = Instant::ZERO;
+    let mut egress = egress(|config| {
+        config.upload_bytes_per_s = Some(100_000);
+        config.burst = Duration::ZERO;
+    });
+    egress.open(1, true, now);
+    egress.open(2, true, now);
+    egress.set_peer_rate(2, Some(50_000), now);
+    let _ = egress.enqueue(2, item(0, ROOM, Class::Normal), now);
+    assert_eq!(drain(&mut egress, now).len(), 1);
+    let _ = egress.enqueue(1, item(1, ROOM, Class::Normal), now);
+    let _ = egress.enqueue(2, item(2, 100, Class::Control), now);
+    assert_eq!(drain(&mut egress, now), []);
+    let due = Instant::from_micros(138 * 20);
+    assert_eq!(egress.poll_timeout(), Some(due));
+    assert_eq!(drain(&mut egress, due), [(2, Class::Control, vec![2])]);
 }
 
 #[test]
