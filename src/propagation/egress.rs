@@ -1,11 +1,15 @@
 //! The one scheduler through which everything leaves a node.
 
+mod admission;
+mod schedule;
+#[cfg(test)]
+mod tests;
+
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::bucket::Bucket;
-use super::queue::{Items, Lane, NIL, Node};
+use super::queue::{Items, Lane};
 use super::stats::EgressStats;
 use super::timers::Timers;
 use crate::config::EgressConfig;
@@ -107,9 +111,10 @@ pub enum Transmit<P> {
 /// # Limits
 ///
 /// [`EgressConfig::peer_queue_bytes_max`] and [`EgressConfig::queue_bytes_max`] (each at least one frame) bound what
-/// waits. Two exceptions of one frame per peer, so that others' backlogs silence nobody: while no more than a frame
-/// waits for a peer, the limit for all peers does not apply to it; and while no more than a frame of Control waits for a
-/// peer, neither limit applies to Control. In all, `queue_bytes_max` and two frames per peer can wait.
+/// waits. When an item does not fit, items of lower classes of the same peer make room for it, the lowest class first,
+/// the oldest first; if that is not enough, the item itself is dropped. So that others' backlogs silence nobody, the
+/// limit for all peers does not apply to a peer for which no more than one frame waits: in all, `queue_bytes_max` and
+/// one frame per peer can wait, and a Control item always gets in unless its peer has a frame of Control waiting.
 ///
 /// Bytes are those of the items; the memory of one waiting item is the size of `M` and about 56 bytes, of an idle peer
 /// about 200.
@@ -149,12 +154,12 @@ pub struct Egress<P, M> {
     frame_header_bytes: usize,
     now: Instant,
     wake: Option<Instant>,
-    pub(super) peers: Vec<Peer<P>>,
+    peers: Vec<Peer<P>>,
     vacant: Vec<u32>,
-    pub(super) slots: BTreeMap<P, u32>,
-    pub(super) items: Items<M>,
+    slots: BTreeMap<P, u32>,
+    items: Items<M>,
     queued_bytes: usize,
-    pub(super) upload: Option<Bucket>,
+    upload: Option<Bucket>,
     /// Per class, the peers that have something to send. Entries are removed when they come to the front, so one may
     /// be out of date; `Peer::rings` says who is in.
     rings: [VecDeque<u32>; 5],
@@ -394,12 +399,6 @@ impl<P: PeerId, M> Egress<P, M> {
 /// The greatest frame and the greatest overhead: small enough that no sum of them overflows.
 const FRAME_BYTES_LIMIT: usize = 1 << 24;
 
-/// How long a Background queue stands still before it is raised a class.
-const AGING_STEP: Duration = Duration::from_millis(500);
-
-/// The classes that share by weight.
-const SHARED: [Class; 3] = [Class::High, Class::Normal, Class::Background];
-
 /// A shared class in the round robin of classes.
 #[derive(Clone, Debug)]
 struct Share {
@@ -411,7 +410,7 @@ struct Share {
 
 /// Why a peer is not in the rings although something waits for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Hold {
+enum Hold {
     None,
     Credit,
     Tokens,
@@ -421,19 +420,19 @@ pub(super) enum Hold {
 /// exists once keys were used. Keys are per peer so that the tree stays small and losing a peer touches nothing else;
 /// ordered, because keys come from remote names, with which nobody must be able to force collisions.
 #[derive(Clone, Debug)]
-pub(super) struct Peer<P> {
+struct Peer<P> {
     id: P,
-    pub(super) lanes: [Lane; 5],
-    pub(super) keys: BTreeMap<u64, u32>,
-    pub(super) queued_bytes: usize,
-    pub(super) bucket: Option<Bucket>,
-    pub(super) credit: u64,
+    lanes: [Lane; 5],
+    keys: BTreeMap<u64, u32>,
+    queued_bytes: usize,
+    bucket: Option<Bucket>,
+    credit: u64,
     /// Since when the head of the Background lane has been the head.
     background_since: Instant,
     deficits: [i32; 5],
-    pub(super) ready: bool,
-    pub(super) closing: bool,
-    pub(super) hold: Hold,
+    ready: bool,
+    closing: bool,
+    hold: Hold,
     /// By how many classes the Background lane is raised.
     raised: u8,
     /// In which rings this slot is, a bit per class. They outlive the peer: a ring forgets it when it comes to the front.
@@ -576,384 +575,5 @@ impl<P: PeerId, M> Egress<P, M> {
             }
         }
         None
-    }
-}
-
-/// Items come in.
-impl<P: PeerId, M> Egress<P, M> {
-    fn accept(&mut self, to: P, item: Item<M>) -> Result<bool, DropReason> {
-        let &slot = self.slots.get(&to).ok_or(DropReason::Unknown)?;
-        let peer = &self.peers[slot as usize];
-        let bytes = item.bytes.max(1);
-        if peer.closing {
-            return Err(DropReason::Closing);
-        }
-        if bytes as usize > self.frame_bytes_max - self.frame_header_bytes {
-            return Err(DropReason::Oversize);
-        }
-        if item.deadline.is_some_and(|deadline| deadline < self.now) {
-            return Err(DropReason::Late);
-        }
-        let older = item.key.and_then(|key| peer.keys.get(&key).copied());
-        let class = match older {
-            Some(older) => item.class.min(self.items.node(older).lane),
-            None => item.class,
-        };
-        let evict = self.make_room(slot, class, bytes as usize, older)?;
-        let node = Node::new(item.message, bytes, class, item.key, item.deadline);
-        match older {
-            Some(older) if self.items.node(older).lane == class => {
-                self.evict(slot, evict);
-                self.replace(slot, older, node);
-            }
-            Some(older) => {
-                drop(self.take(slot, older));
-                self.evict(slot, evict);
-                self.push(slot, node);
-            }
-            None => {
-                self.evict(slot, evict);
-                self.push(slot, node);
-            }
-        }
-        // The next frame may now be smaller than the one that tokens or credit did not suffice for.
-        let smaller = class <= Class::Urgent || older.is_some() || evict > 0;
-        if smaller && self.peers[slot as usize].hold != Hold::None {
-            self.release(slot);
-        }
-        Ok(older.is_some())
-    }
-
-    /// How many bytes of less urgent items must go before an item gets in, or that it can't.
-    fn make_room(
-        &self,
-        slot: u32,
-        class: Class,
-        bytes: usize,
-        older: Option<u32>,
-    ) -> Result<usize, DropReason> {
-        let peer = &self.peers[slot as usize];
-        let (freed, freed_from) = older.map_or((0, class), |older| {
-            let older = self.items.node(older);
-            (older.bytes as usize, older.lane)
-        });
-        let own = peer.queued_bytes - freed + bytes;
-        let all = self.queued_bytes - freed + bytes;
-        let mut excess = own.saturating_sub(self.config.peer_queue_bytes_max);
-        if own > self.frame_bytes_max {
-            excess = excess.max(all.saturating_sub(self.config.queue_bytes_max));
-        }
-        if excess == 0 {
-            return Ok(0);
-        }
-        let mut evictable: usize = peer.lanes[class as usize + 1..].iter().map(|lane| lane.bytes).sum();
-        if freed_from > class {
-            evictable -= freed;
-        }
-        if evictable >= excess {
-            return Ok(excess);
-        }
-        let control = peer.lanes[Class::Control as usize].bytes;
-        let control = if freed_from == Class::Control { control - freed } else { control };
-        if class == Class::Control && control + bytes <= self.frame_bytes_max {
-            return Ok(0);
-        }
-        Err(DropReason::Full)
-    }
-
-    fn evict(&mut self, slot: u32, bytes: usize) {
-        let mut gone = 0;
-        for class in Class::ALL.into_iter().rev() {
-            while gone < bytes {
-                let Some((size, _message)) = self.take_head(slot, class) else {
-                    break;
-                };
-                gone += size;
-                self.stats.dropped_full += 1;
-            }
-        }
-    }
-
-    fn push(&mut self, slot: u32, node: Node<M>) {
-        let peer = &mut self.peers[slot as usize];
-        let (class, key, bytes) = (node.lane, node.key, node.bytes as usize);
-        let lane = &mut peer.lanes[class as usize];
-        let first = lane.is_empty();
-        let index = self.items.push(lane, node);
-        if let Some(key) = key {
-            peer.keys.insert(key, index);
-        }
-        peer.queued_bytes += bytes;
-        self.queued_bytes += bytes;
-        if first {
-            if class == Class::Background {
-                self.background_moved(slot);
-            }
-            self.enter_rings(slot);
-        }
-    }
-
-    fn replace(&mut self, slot: u32, index: u32, node: Node<M>) {
-        let peer = &mut self.peers[slot as usize];
-        let lane = &mut peer.lanes[node.lane as usize];
-        let (before, after) = (self.items.node(index).bytes as usize, node.bytes as usize);
-        self.items.replace(lane, index, node);
-        peer.queued_bytes = peer.queued_bytes - before + after;
-        self.queued_bytes = self.queued_bytes - before + after;
-    }
-
-    fn take_head(&mut self, slot: u32, class: Class) -> Option<(usize, M)> {
-        let index = self.peers[slot as usize].lanes[class as usize].head;
-        if index == NIL { None } else { self.take(slot, index) }
-    }
-
-    fn take(&mut self, slot: u32, index: u32) -> Option<(usize, M)> {
-        let peer = &mut self.peers[slot as usize];
-        let node = self.items.node(index);
-        let (bytes, class) = (node.bytes as usize, node.lane);
-        if let Some(key) = node.key {
-            peer.keys.remove(&key);
-        }
-        peer.queued_bytes -= bytes;
-        self.queued_bytes -= bytes;
-        let message = self.items.remove(&mut peer.lanes[class as usize], index)?;
-        Some((bytes, message))
-    }
-}
-
-/// Frames go out.
-impl<P: PeerId, M> Egress<P, M> {
-    fn run_timers(&mut self) {
-        while let Some(slot) = self.refills.pop_due(self.now) {
-            self.release(slot);
-        }
-        while let Some(slot) = self.aging.pop_due(self.now) {
-            let peer = &mut self.peers[slot as usize];
-            if peer.lanes[Class::Background as usize].is_empty() {
-                continue;
-            }
-            if self.now >= peer.background_since + AGING_STEP * (u32::from(peer.raised) + 1) {
-                peer.raised += 1;
-            }
-            if peer.raised < 2 {
-                let next = peer.background_since + AGING_STEP * (u32::from(peer.raised) + 1);
-                self.aging.set(slot, next);
-            }
-            self.enter_rings(slot);
-        }
-    }
-
-    fn background_moved(&mut self, slot: u32) {
-        let peer = &mut self.peers[slot as usize];
-        peer.background_since = self.now;
-        peer.raised = 0;
-        if !self.aging.contains(slot) {
-            self.aging.set(slot, self.now + AGING_STEP);
-        }
-    }
-
-    /// Whose turn it is. Asking twice without sending gives the same answer.
-    fn choose(&mut self) -> Option<(Class, u32)> {
-        for class in [Class::Control, Class::Urgent] {
-            if let Some(slot) = self.front(class) {
-                return Some((class, slot));
-            }
-        }
-        let fronts = SHARED.map(|class| self.front(class));
-        for (share, front) in self.shares.iter_mut().zip(&fronts) {
-            if front.is_none() {
-                share.deficit = share.deficit.min(0);
-            }
-        }
-        let alone = fronts.iter().flatten().count() < 2;
-        loop {
-            let share = &mut self.shares[self.turn];
-            if let Some(slot) = fronts[self.turn] {
-                if alone {
-                    share.deficit = share.deficit.max(1);
-                } else if !share.granted {
-                    share.granted = true;
-                    share.deficit += share.quantum;
-                }
-                if share.deficit > 0 {
-                    return Some((SHARED[self.turn], slot));
-                }
-            }
-            share.granted = false;
-            self.turn = (self.turn + 1) % SHARED.len();
-            if fronts == [None; 3] {
-                return None;
-            }
-        }
-    }
-
-    /// The peer whose turn it is in `class`.
-    fn front(&mut self, class: Class) -> Option<u32> {
-        let quantum = self.quantum();
-        loop {
-            let &slot = self.rings[class as usize].front()?;
-            if self.peers[slot as usize].may_send() {
-                self.drop_late(slot, class);
-                if self.peers[slot as usize].raised_to(class) {
-                    self.drop_late(slot, Class::Background);
-                }
-            }
-            let peer = &mut self.peers[slot as usize];
-            if !peer.may_send() || !peer.waits_in(class) {
-                self.leave_ring(slot, class);
-                continue;
-            }
-            let deficit = &mut peer.deficits[class as usize];
-            if *deficit <= 0 {
-                *deficit += quantum;
-            }
-            if *deficit > 0 {
-                return Some(slot);
-            }
-            self.rings[class as usize].rotate_left(1);
-        }
-    }
-
-    fn leave_ring(&mut self, slot: u32, class: Class) {
-        let left = self.rings[class as usize].pop_front();
-        debug_assert_eq!(left, Some(slot), "only the front leaves");
-        let peer = &mut self.peers[slot as usize];
-        peer.rings &= !(1 << class as u8);
-        let deficit = &mut peer.deficits[class as usize];
-        *deficit = (*deficit).min(0);
-    }
-
-    fn drop_late(&mut self, slot: u32, class: Class) {
-        loop {
-            let head = self.peers[slot as usize].lanes[class as usize].head;
-            if head == NIL || self.items.node(head).deadline >= self.now {
-                return;
-            }
-            drop(self.take(slot, head));
-            self.stats.dropped_late += 1;
-            self.note_if_flushed(slot);
-        }
-    }
-
-    /// The size of the frame for which tokens and credit must suffice.
-    fn wanted(&self, slot: u32, class: Class) -> usize {
-        let peer = &self.peers[slot as usize];
-        let waiting = if class <= Class::Urgent {
-            peer.lanes[Class::Control as usize].bytes + peer.lanes[Class::Urgent as usize].bytes
-        } else {
-            peer.queued_bytes
-        };
-        self.frame_bytes_max.min(self.frame_header_bytes + waiting)
-    }
-
-    /// How large a frame the peer can take, or `None` if it can't take the wanted one: then it is out of the rings until
-    /// it can.
-    fn room_at_peer(&mut self, slot: u32, wanted: usize) -> Option<usize> {
-        let overhead = self.config.frame_overhead_bytes as u64;
-        let peer = &mut self.peers[slot as usize];
-        if peer.credit < wanted as u64 {
-            peer.hold = Hold::Credit;
-            return None;
-        }
-        let mut room = peer.credit;
-        if let Some(bucket) = &mut peer.bucket {
-            let tokens = bucket.bytes(self.now);
-            if tokens < wanted as u64 + overhead {
-                peer.hold = Hold::Tokens;
-                self.refills.set(slot, bucket.when(wanted as u64 + overhead));
-                return None;
-            }
-            room = room.min(tokens - overhead);
-        }
-        Some(self.frame_bytes_max.min(usize::try_from(room).unwrap_or(usize::MAX)))
-    }
-
-    /// How large a frame the upload budget allows, or when it allows the wanted one.
-    fn room_in_upload(&mut self, wanted: usize) -> Result<usize, Instant> {
-        let overhead = self.config.frame_overhead_bytes as u64;
-        let Some(bucket) = &mut self.upload else {
-            return Ok(usize::MAX);
-        };
-        let tokens = bucket.bytes(self.now);
-        if tokens < wanted as u64 + overhead {
-            return Err(bucket.when(wanted as u64 + overhead));
-        }
-        Ok(usize::try_from(tokens - overhead).unwrap_or(usize::MAX))
-    }
-
-    fn send(&mut self, slot: u32, class: Class, room: usize, frame: &mut Vec<M>) -> Transmit<P> {
-        let mut left = room - self.frame_header_bytes;
-        let mut most_urgent = class;
-        let mut lead = self.frame_header_bytes + self.config.frame_overhead_bytes;
-        if self.peers[slot as usize].raised_to(class) {
-            lead += self.send_head(slot, Class::Background, &mut left, frame).unwrap_or(0);
-        }
-        for next in [class].into_iter().chain(Class::ALL.into_iter().filter(|&next| next != class)) {
-            let mut cost = if next == class { lead } else { 0 };
-            while let Some(bytes) = self.send_head(slot, next, &mut left, frame) {
-                cost += bytes;
-                most_urgent = most_urgent.min(next);
-            }
-            self.charge(slot, next, cost);
-        }
-        debug_assert!(!frame.is_empty(), "a frame without messages");
-        self.finish_turn(slot, class);
-
-        let bytes = room - left;
-        let charged = (bytes + self.config.frame_overhead_bytes) as u64;
-        self.stats.classes[most_urgent as usize].frames += 1;
-        self.stats.charged_bytes += charged;
-        if let Some(upload) = &mut self.upload {
-            upload.spend(charged);
-        }
-        let peer = &mut self.peers[slot as usize];
-        if let Some(bucket) = &mut peer.bucket {
-            bucket.spend(charged);
-        }
-        if self.config.credit_bytes.is_some() {
-            peer.credit -= bytes as u64;
-        }
-        let to = peer.id;
-        self.note_if_flushed(slot);
-        Transmit::Frame { to, class: most_urgent, bytes }
-    }
-
-    /// Moves the head of a lane into `frame` if it fits what is `left`.
-    fn send_head(&mut self, slot: u32, class: Class, left: &mut usize, frame: &mut Vec<M>) -> Option<usize> {
-        self.drop_late(slot, class);
-        let head = self.peers[slot as usize].lanes[class as usize].head;
-        if head == NIL || self.items.node(head).bytes as usize > *left {
-            return None;
-        }
-        let (bytes, message) = self.take(slot, head)?;
-        frame.push(message);
-        *left -= bytes;
-        let stats = &mut self.stats.classes[class as usize];
-        stats.items += 1;
-        stats.bytes += bytes as u64;
-        if class == Class::Background {
-            self.background_moved(slot);
-        }
-        Some(bytes)
-    }
-
-    /// Debts are limited, so that what rode along in others' frames delays nobody for long.
-    fn charge(&mut self, slot: u32, class: Class, cost: usize) {
-        let quantum = self.quantum();
-        let deficit = &mut self.peers[slot as usize].deficits[class as usize];
-        *deficit = (*deficit - cost as i32).max(-quantum);
-        if let Some(shared) = SHARED.iter().position(|&shared| shared == class) {
-            let deficit = &mut self.shares[shared].deficit;
-            *deficit = (*deficit - cost as i64).max(-4 * i64::from(quantum));
-        }
-    }
-
-    fn finish_turn(&mut self, slot: u32, class: Class) {
-        let peer = &self.peers[slot as usize];
-        if !peer.waits_in(class) {
-            self.leave_ring(slot, class);
-        } else if peer.deficits[class as usize] <= 0 {
-            self.rings[class as usize].rotate_left(1);
-        }
     }
 }

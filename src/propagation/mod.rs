@@ -4,8 +4,6 @@ mod bucket;
 mod egress;
 mod queue;
 mod stats;
-#[cfg(test)]
-mod tests;
 mod timers;
 
 pub use egress::{DropReason, Egress, Enqueued, Item, Transmit};
