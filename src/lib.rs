@@ -13,9 +13,12 @@ mod error;
 mod id;
 mod io;
 mod rng;
+mod stats;
 mod time;
 
 pub mod log;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod wire;
 
 pub use bounded::BoundedQueue;
@@ -26,6 +29,7 @@ pub use id::{Epoch, PeerId, Priority, StateId, SwarmId, SwarmTag, UpdateId};
 pub use io::{Class, Event, Input, LagReason, Offence, Output, Update};
 pub use log::RangeSet;
 pub use rng::Seed;
+pub use stats::Histogram;
 #[cfg(feature = "std")]
 pub use time::Clock;
 pub use time::Instant;
