@@ -10,6 +10,7 @@ mod bounded;
 mod config;
 mod deadline;
 mod error;
+mod histogram;
 mod id;
 mod io;
 mod rng;
@@ -19,6 +20,8 @@ mod time;
 pub mod gossip;
 pub mod log;
 pub mod propagation;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod wire;
 
 pub use bounded::BoundedQueue;
@@ -31,7 +34,7 @@ pub use io::{Class, Event, Input, LagReason, Offence, Output, Update};
 pub use log::{RangeSet, Retention};
 pub use propagation::{ClassStats, DropReason, Egress, EgressStats, Enqueued, Item, Transmit};
 pub use rng::Seed;
-pub use stats::{EngineStats, GossipStats};
+pub use stats::{EngineStats, GossipStats, Histogram};
 #[cfg(feature = "std")]
 pub use time::Clock;
 pub use time::Instant;

@@ -1,5 +1,7 @@
 //! Counters. Each only rises, and each is fed.
 
+pub use crate::histogram::Histogram;
+
 /// What a [`Gossip`](crate::gossip::Gossip) machine did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
