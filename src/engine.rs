@@ -676,6 +676,8 @@ impl<P: WirePeer> Engine<P> {
                         continue;
                     }
                     let frame = writer.finish();
+                    // Sizes are upper bounds; the host gives credit back for what the frame really has.
+                    self.egress.credit(to, (bytes - frame.len().min(bytes)) as u64);
                     self.stats.frames_sent += 1;
                     self.stats.bytes_sent += frame.len() as u64;
                     return Some(Output::Send { to, frame, class });

@@ -99,3 +99,53 @@ pub struct EngineStats {
     /// Events lost because the host did not drain.
     pub events_lost: u64,
 }
+
+/// What a [`Views`](crate::membership::Views) machine did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct ViewStats {
+    /// Joins handled as a contact.
+    pub joins_received: u64,
+    /// Walks handled.
+    pub walks_received: u64,
+    /// Places between this node and a neighbour that were offered.
+    pub offers_sent: u64,
+    /// Neighbours given up for a joiner between.
+    pub swaps: u64,
+    /// Requests to be a neighbour.
+    pub requests_received: u64,
+    /// Own requests that were refused.
+    pub requests_refused: u64,
+    /// Own requests that nobody answered.
+    pub requests_unanswered: u64,
+    /// Neighbours lost without a farewell.
+    pub neighbors_lost: u64,
+    /// Probes of peers that were lost.
+    pub probes_sent: u64,
+    /// Shuffles begun.
+    pub shuffles_sent: u64,
+    /// Peers told that they are no neighbours.
+    pub strangers_refused: u64,
+}
+
+/// One topic in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct TopicStats {
+    /// What gossip did.
+    pub gossip: GossipStats,
+    /// What membership did.
+    pub views: ViewStats,
+    /// Neighbours now.
+    pub neighbors: usize,
+    /// Peers in the passive view now.
+    pub passive: usize,
+    /// Sources tracked now.
+    pub sources: usize,
+    /// Bodies kept now.
+    pub bodies: usize,
+    /// Bytes of these bodies.
+    pub body_bytes: usize,
+}

@@ -71,6 +71,7 @@ mod metrics;
 mod network;
 mod queue;
 mod regions;
+mod scene;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -89,6 +90,7 @@ pub use deliveries::{Deliveries, Reach};
 pub use fault::{Fault, FaultSchedule, FrameFilter, Incident};
 pub use metrics::{DropReason, Metrics, Traffic, WindowMeter, body_bytes};
 pub use network::{LinkModel, LinkModelError, Network, NetworkConfig, Passage, ReliablePassage};
+pub use scene::{DelayMs, Probe, Sources, TopicReport, TopicScene};
 pub use world::{Birth, World};
 
 use crate::io::{Class, Event, Input, Output};
@@ -173,6 +175,24 @@ pub trait Observer {
 }
 
 impl Observer for () {}
+
+impl Host<NodeId> for crate::engine::Engine<NodeId> {
+    fn handle_input(&mut self, input: Input<NodeId>, now: Instant) {
+        Self::handle_input(self, input, now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        Self::handle_timeout(self, now);
+    }
+
+    fn poll_output(&mut self) -> Option<Output<NodeId>> {
+        Self::poll_output(self)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Self::poll_timeout(self)
+    }
+}
 
 macro_rules! observe_through {
     ($($part:tt),+) => {

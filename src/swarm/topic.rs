@@ -13,7 +13,7 @@ use crate::io::{Class, Event, Offence, Update};
 use crate::log::Retention;
 use crate::membership::{ViewAction, Views};
 use crate::rng::Seed;
-use crate::stats::GossipStats;
+use crate::stats::TopicStats;
 use crate::time::Instant;
 use crate::wire::{Data, GossipMessage, MembershipMessage, Message, WirePeer};
 
@@ -171,8 +171,21 @@ impl<P: WirePeer> Topic<P> {
         self.views.neighbors()
     }
 
-    pub(crate) fn gossip_stats(&self) -> &GossipStats {
-        self.gossip.stats()
+    pub(crate) fn stats(&self) -> TopicStats {
+        let (bodies, body_bytes) = self.gossip.log().kept();
+        TopicStats {
+            gossip: *self.gossip.stats(),
+            views: *self.views.stats(),
+            neighbors: self.neighbors,
+            passive: self.views.passive().count(),
+            sources: self.gossip.log().len(),
+            bodies,
+            body_bytes,
+        }
+    }
+
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.gossip.log().fingerprint()
     }
 
     /// Hands the actions of the two machines up, and news of neighbours across.

@@ -17,6 +17,7 @@ mod frame;
 mod message;
 
 pub use codec::{Measure, Put, Reader, WireError, WirePeer};
+pub(crate) use frame::DATA_HEADER_BYTES_MAX_WITHOUT_PEER;
 pub use frame::{FrameReader, FrameWriter, VERSION, message_bytes_max};
 pub use message::{
     Data, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem,

@@ -340,8 +340,8 @@ impl<'a> Run<'a> {
             copies_per_delivery: ratio(stats.bodies_received, stats.delivered),
             hops_max: tally.hops_max,
             delay_ms: DelayMs {
-                p50: millis(tally.delay_us.percentile(50.0).unwrap_or(0)),
-                p99: millis(tally.delay_us.percentile(99.0).unwrap_or(0)),
+                p50: millis(tally.delay_us.p50().unwrap_or(0)),
+                p99: millis(tally.delay_us.p99().unwrap_or(0)),
                 max: millis(tally.delay_us.max().unwrap_or(0)),
             },
             control_bytes_per_payload_byte: ratio(traffic.wire_bytes - traffic.payload_bytes, body),

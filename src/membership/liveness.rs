@@ -1,0 +1,262 @@
+//! Failure detection of one link.
+
+use core::time::Duration;
+
+use crate::config::LinkConfig;
+use crate::rng::mix;
+use crate::time::Instant;
+
+/// Whether the peer at the other end of a link is alive.
+///
+/// Any frame counts. An idle link is pinged; unanswered pings are repeated, faster than the silence that is taken for death,
+/// so that some losses do no harm. The silence allowed adapts to the measured round-trip time (RFC 6298) between the
+/// configured bounds. A host that comes late itself, because it was suspended or busy, blames nobody for the silence: it
+/// pings first and waits again (the idea of Lifeguard's local health; Dadgar, Phillips, Currey 2018).
+///
+/// ```
+/// use suffuse::membership::{Liveness, LivenessAction};
+/// use suffuse::{Instant, LinkConfig};
+///
+/// let mut liveness = Liveness::new(&LinkConfig::default(), Instant::ZERO);
+/// liveness.watch(Instant::ZERO);
+/// let at = liveness.poll_timeout().unwrap();
+/// assert!(matches!(liveness.handle_timeout(at), Some(LivenessAction::SendPing { .. })));
+/// liveness.heard(at);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Liveness {
+    heard: Instant,
+    /// When the last ping left, if no answer came yet.
+    pinged: Option<Instant>,
+    wake: Instant,
+    srtt_us: u32,
+    rttvar_us: u32,
+    token: u32,
+    ping_after_ms: u32,
+    silence_min_ms: u32,
+    silence_max_ms: u32,
+}
+
+/// What a [`Liveness`] wants done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LivenessAction {
+    /// Send a ping with this token.
+    SendPing {
+        /// To be repeated by the answer.
+        token: u32,
+    },
+    /// The peer counts as dead.
+    Lost,
+}
+
+/// A wake-up this much later than asked for means that the host slept.
+const SLEPT: Duration = Duration::from_millis(500);
+
+impl Liveness {
+    /// A link whose peer was heard of now.
+    pub fn new(config: &LinkConfig, now: Instant) -> Self {
+        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        Self {
+            heard: now,
+            pinged: None,
+            wake: now + config.ping_after,
+            srtt_us: 0,
+            rttvar_us: 0,
+            token: 0,
+            ping_after_ms: millis(config.ping_after),
+            silence_min_ms: millis(config.silence_min),
+            silence_max_ms: millis(config.silence_max),
+        }
+    }
+
+    /// Begins to watch: silence counts from now on. The first ping leaves at once, to measure the link.
+    pub fn watch(&mut self, now: Instant) {
+        self.heard = self.heard.max(now);
+        self.pinged = None;
+        self.wake = if self.srtt_us == 0 { now } else { now + self.ping_after() };
+    }
+
+    /// A frame came from the peer. The deadline is not moved; it is worked out anew when it comes.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard = self.heard.max(now);
+    }
+
+    /// An answer came. True if it gave a new estimate of the round-trip time.
+    pub fn on_pong(&mut self, token: u32, now: Instant) -> bool {
+        match self.pinged {
+            // Only the newest ping: an older answer would count the wait between the two (Karn's algorithm).
+            Some(at) if token == self.token => {
+                self.pinged = None;
+                self.note_rtt(now - at);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes a measured round-trip time into the estimate (RFC 6298, section 2).
+    pub fn note_rtt(&mut self, rtt: Duration) {
+        let rtt_us = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX / 8).clamp(1, u32::MAX / 8);
+        if self.srtt_us == 0 {
+            self.srtt_us = rtt_us;
+            self.rttvar_us = rtt_us / 2;
+        } else {
+            let error = self.srtt_us.abs_diff(rtt_us);
+            self.rttvar_us = self.rttvar_us - self.rttvar_us / 4 + error / 4;
+            self.srtt_us = self.srtt_us - self.srtt_us / 8 + rtt_us / 8;
+        }
+    }
+
+    /// The smoothed round-trip time and its deviation, once measured.
+    pub fn rtt(&self) -> Option<(Duration, Duration)> {
+        let micros = |us: u32| Duration::from_micros(u64::from(us));
+        (self.srtt_us > 0).then(|| (micros(self.srtt_us), micros(self.rttvar_us)))
+    }
+
+    /// The silence after which the peer counts as dead: eight times what a ping may take, so that several
+    /// pings fit into it, between the least and the greatest.
+    pub fn silence(&self) -> Duration {
+        let millis = |ms: u32| Duration::from_millis(u64::from(ms));
+        (self.ping_timeout() * 8).clamp(millis(self.silence_min_ms), millis(self.silence_max_ms))
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<LivenessAction> {
+        if now < self.wake {
+            return None;
+        }
+        let late = now - self.wake > SLEPT;
+        let idle_since = self.heard + self.ping_after();
+        if self.srtt_us > 0 && now < idle_since {
+            self.pinged = None;
+            self.wake = idle_since;
+            return None;
+        }
+        if now - self.heard >= self.silence() {
+            if !late {
+                return Some(LivenessAction::Lost);
+            }
+            self.heard = now - self.ping_after();
+        }
+        self.token = mix(u64::from(self.token) ^ self.heard.as_micros()) as u32;
+        self.pinged = Some(now);
+        self.wake = (now + self.ping_timeout()).min((self.heard + self.silence()).max(now + Duration::from_millis(1)));
+        Some(LivenessAction::SendPing { token: self.token })
+    }
+
+    /// When [`Self::handle_timeout`] must be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        Some(self.wake)
+    }
+
+    fn ping_after(&self) -> Duration {
+        Duration::from_millis(u64::from(self.ping_after_ms))
+    }
+
+    /// How long the answer to a ping may take before the ping is repeated.
+    fn ping_timeout(&self) -> Duration {
+        match self.rtt() {
+            Some((rtt, deviation)) => (rtt + deviation * 4).max(Duration::from_millis(200)),
+            None => Duration::from_millis(300),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched(now: Instant) -> Liveness {
+        let mut liveness = Liveness::new(&LinkConfig::default(), now);
+        liveness.watch(now);
+        liveness
+    }
+
+    /// Runs until `end`; answers pings after 40 ms unless `lost` says no. Returns when it was lost, and the pings sent.
+    fn run(mut liveness: Liveness, end: Instant, mut lost: impl FnMut(u32) -> bool) -> (Option<Instant>, u32) {
+        let mut pings = 0;
+        let mut answer: Option<(Instant, u32)> = None;
+        loop {
+            let wake = liveness.poll_timeout().unwrap();
+            let now = answer.map_or(wake, |(at, _)| at.min(wake));
+            if now > end {
+                return (None, pings);
+            }
+            if let Some((at, token)) = answer.filter(|(at, _)| *at <= now) {
+                liveness.heard(at);
+                liveness.on_pong(token, at);
+                answer = None;
+                continue;
+            }
+            match liveness.handle_timeout(now) {
+                Some(LivenessAction::Lost) => return (Some(now), pings),
+                Some(LivenessAction::SendPing { token }) => {
+                    pings += 1;
+                    if !lost(pings) {
+                        answer = Some((now + Duration::from_millis(40), token));
+                    }
+                }
+                None => {}
+            }
+            assert!(liveness.poll_timeout().unwrap() > now, "it spins at {now:?}");
+        }
+    }
+
+    #[test]
+    fn a_live_idle_peer_is_pinged_once_an_interval_and_never_lost() {
+        let (lost, pings) = run(watched(Instant::ZERO), Instant::from_secs(100), |_| false);
+        assert_eq!(lost, None);
+        assert!((90..=101).contains(&pings), "{pings} pings");
+    }
+
+    #[test]
+    fn a_dead_peer_is_lost_after_the_least_silence() {
+        let (lost, _) = run(watched(Instant::ZERO), Instant::from_secs(100), |ping| ping > 3);
+        let config = LinkConfig::default();
+        let silent_since = Instant::from_millis(2_200);
+        let at = lost.unwrap();
+        assert!(at >= silent_since && at <= silent_since + config.silence_min * 2, "{at:?}");
+    }
+
+    #[test]
+    fn two_lost_pings_in_three_do_no_harm() {
+        let (lost, _) = run(watched(Instant::ZERO), Instant::from_secs(1_000), |ping| ping % 3 != 0);
+        assert_eq!(lost, None);
+    }
+
+    #[test]
+    fn a_host_that_slept_blames_nobody() {
+        let mut liveness = watched(Instant::ZERO);
+        liveness.handle_timeout(Instant::ZERO);
+        let woken = Instant::from_secs(30);
+        assert!(matches!(liveness.handle_timeout(woken), Some(LivenessAction::SendPing { .. })));
+        let (lost, _) = run(liveness, Instant::from_secs(60), |_| true);
+        assert!(lost.is_some_and(|at| at > woken + Duration::from_secs(1)), "{lost:?}");
+    }
+
+    #[test]
+    fn frames_alone_keep_a_busy_link_quiet() {
+        let mut liveness = watched(Instant::ZERO);
+        liveness.note_rtt(Duration::from_millis(40));
+        let mut pings = 0;
+        for millis in (0..20_000).step_by(100) {
+            let now = Instant::from_millis(millis);
+            liveness.heard(now);
+            pings += u32::from(liveness.handle_timeout(now).is_some());
+        }
+        assert_eq!(pings, 0);
+    }
+
+    #[test]
+    fn estimates_follow_rfc_6298() {
+        let mut liveness = watched(Instant::ZERO);
+        liveness.note_rtt(Duration::from_millis(100));
+        assert_eq!(liveness.rtt(), Some((Duration::from_millis(100), Duration::from_millis(50))));
+        for _ in 0..100 {
+            liveness.note_rtt(Duration::from_millis(60));
+        }
+        let (rtt, deviation) = liveness.rtt().unwrap();
+        assert!(rtt.abs_diff(Duration::from_millis(60)) < Duration::from_millis(1));
+        assert!(deviation < Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,151 @@
+//! Peers that are known but no neighbours: the passive view, and the memory of lost ones.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::id::PeerId;
+use crate::rng::Rng;
+use crate::time::Instant;
+use crate::wire::ViewEntry;
+
+/// The passive view: a bounded sample of the swarm, with ages (Cyclon; Voulgaris, Gavidia, van Steen 2005).
+#[derive(Debug)]
+pub(super) struct Passive<P> {
+    entries: Vec<ViewEntry<P>>,
+    max: usize,
+}
+
+impl<P: PeerId> Passive<P> {
+    pub(super) fn new(max: usize) -> Self {
+        Self { entries: Vec::new(), max }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = P> + '_ {
+        self.entries.iter().map(|entry| entry.peer)
+    }
+
+    /// Adds or renews a peer; the oldest entry makes room.
+    pub(super) fn add(&mut self, peer: P, age: u8) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.peer == peer) {
+            entry.age = entry.age.min(age);
+            return;
+        }
+        if self.entries.len() >= self.max {
+            let oldest = self.entries.iter().enumerate().max_by_key(|(_, entry)| entry.age);
+            if let Some((place, _)) = oldest {
+                self.entries.swap_remove(place);
+            }
+        }
+        self.entries.push(ViewEntry { peer, age });
+    }
+
+    pub(super) fn remove(&mut self, peer: P) {
+        if let Some(place) = self.entries.iter().position(|entry| entry.peer == peer) {
+            self.entries.swap_remove(place);
+        }
+    }
+
+    /// One more round of shuffles without news.
+    pub(super) fn grow_older(&mut self) {
+        for entry in &mut self.entries {
+            entry.age = entry.age.saturating_add(1);
+        }
+    }
+
+    /// At most `count` entries at random.
+    pub(super) fn sample(&self, count: usize, rng: &mut Rng) -> Vec<ViewEntry<P>> {
+        let mut entries = self.entries.clone();
+        let count = count.min(entries.len());
+        for place in 0..count {
+            entries.swap(place, place + rng.below(self.entries.len() - place));
+        }
+        entries.truncate(count);
+        entries
+    }
+
+    pub(super) fn pick(&self, rng: &mut Rng, fits: impl Fn(P) -> bool) -> Option<P> {
+        let fitting: Vec<_> = self.iter().filter(|&peer| fits(peer)).collect();
+        rng.pick(&fitting).copied()
+    }
+}
+
+/// Peers that were lost without a farewell: perhaps the network broke, not they.
+#[derive(Debug)]
+pub(super) struct Remembered<P> {
+    lost: Vec<Lost<P>>,
+    max: usize,
+    interval: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lost<P> {
+    peer: P,
+    next: Instant,
+    failures: u8,
+}
+
+/// The interval doubles this often, to 16 times.
+const BACKOFF_MAX: u8 = 4;
+
+impl<P: PeerId> Remembered<P> {
+    pub(super) fn new(max: usize, interval: Duration) -> Self {
+        Self { lost: Vec::new(), max, interval }
+    }
+
+    /// Remembers a peer; the one that failed most often makes room.
+    pub(super) fn add(&mut self, peer: P, now: Instant, rng: &mut Rng) {
+        let next = now + self.interval_after(0, rng);
+        if let Some(lost) = self.lost.iter_mut().find(|lost| lost.peer == peer) {
+            *lost = Lost { peer, next, failures: 0 };
+            return;
+        }
+        if self.max == 0 {
+            return;
+        }
+        if self.lost.len() >= self.max {
+            let worst = self.lost.iter().enumerate().max_by_key(|(place, lost)| (lost.failures, usize::MAX - place));
+            if let Some((place, _)) = worst {
+                self.lost.remove(place);
+            }
+        }
+        self.lost.push(Lost { peer, next, failures: 0 });
+    }
+
+    pub(super) fn forget(&mut self, peer: P) {
+        self.lost.retain(|lost| lost.peer != peer);
+    }
+
+    /// Many peers were lost at once: probe all of them soon.
+    pub(super) fn hurry(&mut self, now: Instant, rng: &mut Rng) {
+        for place in 0..self.lost.len() {
+            let soon = now + self.interval_after(0, rng);
+            let lost = &mut self.lost[place];
+            lost.failures = 0;
+            lost.next = lost.next.min(soon);
+        }
+    }
+
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        self.lost.iter().map(|lost| lost.next).min()
+    }
+
+    /// The peer whose turn it is, if one's is.
+    pub(super) fn due(&mut self, now: Instant, rng: &mut Rng) -> Option<P> {
+        let place = self.lost.iter().position(|lost| lost.next <= now)?;
+        let failures = (self.lost[place].failures + 1).min(BACKOFF_MAX);
+        let next = now + self.interval_after(failures, rng);
+        let lost = &mut self.lost[place];
+        lost.failures = failures;
+        lost.next = next;
+        Some(lost.peer)
+    }
+
+    fn interval_after(&self, failures: u8, rng: &mut Rng) -> Duration {
+        let micros = self.interval.as_micros() as u64 * (1 << failures);
+        Duration::from_micros(rng.between(micros * 3 / 4, micros * 5 / 4 + 1))
+    }
+}
