@@ -87,8 +87,8 @@ pub enum Transmit<P> {
 ///
 /// # Order
 ///
-/// - [`Class::Control`] leaves first, then [`Class::Urgent`]. Nothing else leaves while an item of these classes could;
-///   keep them small.
+/// - [`Class::Control`] leaves first, then [`Class::Urgent`]. No frame without them leaves while one of theirs could, so
+///   they can starve the others: keep them small.
 /// - [`Class::High`], [`Class::Normal`] and [`Class::Background`] share what is left by deficit round robin: Background
 ///   gets [`EgressConfig::background_percent`], High three quarters of the rest, Normal one quarter. What a class does
 ///   not use, the others get.
@@ -116,8 +116,8 @@ pub enum Transmit<P> {
 /// limit for all peers does not apply to a peer for which no more than one frame waits: in all, `queue_bytes_max` and
 /// one frame per peer can wait, and a Control item always gets in unless its peer has a frame of Control waiting.
 ///
-/// Bytes are those of the items; the memory of one waiting item is the size of `M` and about 56 bytes, of an idle peer
-/// about 200.
+/// Bytes are those of the items; the memory of one waiting item is the size of `M` and about 40 bytes, of an idle peer
+/// about 250.
 ///
 /// # Example
 ///
