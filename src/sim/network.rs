@@ -36,8 +36,8 @@ pub enum LinkModel {
         max: Duration,
     },
     /// The inhabited world in eight regions: a table of round-trip times between them, weights for how many nodes
-    /// live where, a last mile of 1 to 15 ms per node, a spread of 15 % over the pairs of two regions, and for each frame a
-    /// jitter of about 2 % with a long tail. Text form: `regions`. [`Network::region`] tells who lives where.
+    /// live where, a last mile of 1 to 15 ms per node, a spread of 15 % over the pairs of two regions, and for each
+    /// frame a jitter of about 2 % with a long tail. Text form: `regions`. [`Network::region`] tells who lives where.
     Regions,
 }
 
