@@ -253,4 +253,14 @@ mod tests {
         histogram.clear();
         assert!(histogram.is_empty() && histogram.p99().is_none());
     }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_histogram_survives_serialisation() {
+        let mut histogram = Histogram::new();
+        histogram.record_many(u64::MAX, 1_000);
+        histogram.record(3);
+        let text = serde_json::to_string(&histogram).unwrap();
+        assert_eq!(serde_json::from_str::<Histogram>(&text).unwrap(), histogram);
+    }
 }

@@ -102,8 +102,8 @@ pub type NodeId = u64;
 /// What the world drives: an engine, an application around one, or another protocol, for comparison.
 ///
 /// The methods are those of an engine, with the same contract. The world calls `poll_output` until it is `None` after
-/// each input, command and timeout, then asks `poll_timeout`, and calls `handle_timeout` exactly at that time. It panics
-/// if a host still wants to be woken at `now` or earlier after `handle_timeout(now)` and a drain.
+/// each input, command and timeout, then asks `poll_timeout`, and calls `handle_timeout` exactly at that time. It
+/// panics if a host still wants to be woken at `now` or earlier after `handle_timeout(now)` and a drain.
 pub trait Host<P> {
     /// Something happened.
     fn handle_input(&mut self, input: Input<P>, now: Instant);

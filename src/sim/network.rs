@@ -30,14 +30,14 @@ pub enum LinkModel {
     /// One-way latencies spread evenly between two bounds. Text form: `uniform:10-50`, in milliseconds. Default 10 to
     /// 50 ms.
     Uniform {
-        /// The least one-way latency.
+        /// The least one-way latency; the only one if `max` is below it.
         min: Duration,
         /// The greatest one-way latency, itself possible.
         max: Duration,
     },
     /// The inhabited world in eight regions: a table of round-trip times between them, weights for how many nodes
-    /// live where, a last mile of 1 to 15 ms per node, a spread of 15 % over the pairs of two regions, and for each frame a
-    /// jitter of about 2 % with a long tail. Text form: `regions`. [`Network::region`] tells who lives where.
+    /// live where, a last mile of 1 to 15 ms per node, a spread of 15 % over the pairs of two regions, and for each
+    /// frame a jitter of about 2 % with a long tail. Text form: `regions`. [`Network::region`] tells who lives where.
     Regions,
 }
 
@@ -116,7 +116,8 @@ pub struct NetworkConfig {
     /// Bytes that the layers below add to each frame. Default 28: UDP over IPv4.
     pub frame_overhead_bytes: u32,
     /// Connections instead of datagrams: what is sent to a connected peer arrives, once and in order. Each loss
-    /// delays the frame, and what follows it to the same peer, by the time of a retransmission. Default `false`.
+    /// delays the frame, and what follows it to the same peer, by the time of a retransmission. A frame that meets a dead
+    /// node or a partition breaks its connection: nothing follows it until one end dials again. Default `false`.
     pub reliable: bool,
     /// After which time an attempt to connect to a node that does not answer has failed. Default 1 s. Reliable only.
     pub connect_timeout: Duration,
@@ -193,7 +194,8 @@ impl Network {
         &self.config
     }
 
-    /// The configuration, to change it while the world runs: a burst of loss, say. Frames under way are not affected.
+    /// The configuration, to change it while the world runs: a burst of loss, say. Frames under way are not affected;
+    /// [`NetworkConfig::reliable`] must stay as it was.
     pub fn config_mut(&mut self) -> &mut NetworkConfig {
         &mut self.config
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::metrics::DropReason;
 use super::network::micros;
-use super::world::{Flight, Happening, Link, World};
+use super::world::{Flight, Happening, Link, World, index_of};
 use super::{Host, NodeId, Observer, SentFrame};
 use crate::io::{Class, Input};
 use crate::time::Instant;
@@ -39,7 +39,7 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
         self.metrics.note_sent(index, class, wire_bytes, payload_bytes);
 
         if !self.reaches(from, to) {
-            let known = (to as usize) < self.nodes.len();
+            let known = index_of(to) < self.nodes.len();
             if reliable {
                 self.break_link(from, to);
             }
@@ -136,7 +136,7 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
         }
         let from = index as u32;
         let life = self.nodes[index].life;
-        if to as usize >= self.nodes.len() || to == index as NodeId {
+        if index_of(to) >= self.nodes.len() || to == index as NodeId {
             let at = self.now + self.network.config().connect_timeout;
             self.queue.push(at, Happening::DialFailed { from, to, life });
         } else {
@@ -235,7 +235,7 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
 
     /// Whether both exist and no partition is between them.
     fn reaches(&self, from: NodeId, to: NodeId) -> bool {
-        let group = |node: NodeId| self.nodes.get(node as usize).map(|node| node.group);
+        let group = |node: NodeId| self.nodes.get(index_of(node)).map(|node| node.group);
         group(to).is_some() && group(from) == group(to)
     }
 

@@ -205,7 +205,7 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
 
     /// The upload of a node.
     pub fn upload(&self, node: NodeId) -> Option<NonZeroU64> {
-        self.nodes[node as usize].upload_bits_per_s
+        self.nodes[index_of(node)].upload_bits_per_s
     }
 
     /// Counts the update bodies in each frame that is sent, as `body_bytes` finds them
@@ -219,7 +219,7 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
 
     /// The host of `node`, or `None` if it is down.
     pub fn host(&self, node: NodeId) -> Option<&H> {
-        self.nodes.get(node as usize)?.host.as_ref()
+        self.nodes.get(index_of(node))?.host.as_ref()
     }
 
     /// Calls `command` on a host, as its application would, and then drains it. `None` if it is down.
@@ -435,11 +435,16 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
 
     fn node_mut(&mut self, node: NodeId) -> &mut Node<H> {
         let count = self.nodes.len();
-        match self.nodes.get_mut(node as usize) {
+        match self.nodes.get_mut(index_of(node)) {
             Some(state) => state,
             None => panic!("there is no node {node}: there are {count}"),
         }
     }
+}
+
+/// Where a node is, if it exists: a host may send to any name, also on machines with small pointers.
+pub(super) fn index_of(node: NodeId) -> usize {
+    usize::try_from(node).unwrap_or(usize::MAX)
 }
 
 /// How often a host may dial again, at one instant, because a dial was answered.
