@@ -15,9 +15,14 @@ mod io;
 mod rng;
 mod time;
 
+pub mod authority;
 pub mod log;
 pub mod wire;
 
+pub use authority::{
+    AuthorityChange, AuthorityError, AuthorityLimits, AuthoritySet, LivestreamTracks, Policy, ProofError,
+    Signature, Signer, StateRange, Verifier,
+};
 pub use bounded::BoundedQueue;
 pub use config::{Config, EgressConfig, GossipConfig, GossipMode, LinkConfig, MembershipConfig};
 pub use deadline::DeadlineIndex;
