@@ -8,6 +8,7 @@ use crate::time::Instant;
 
 /// How many signature checks are made at most. An Ed25519 check takes about 50 microseconds of a native core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[non_exhaustive]
 pub struct VerifyLimits {
     /// Checks per second on behalf of one peer. Default 200: a stream of 60 updates per second, three times.

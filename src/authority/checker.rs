@@ -9,6 +9,7 @@ use crate::wire::WirePeer;
 
 /// What proofs may cost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[non_exhaustive]
 pub struct ProofLimits {
     /// Claimers whose newest claim is remembered. Further ones are refused with [`ProofError::MemoryFull`] until one

@@ -185,8 +185,9 @@ pub enum AuthorityChange<P> {
 /// How much an [`AuthoritySet`](crate::AuthoritySet) remembers. What would exceed a limit is refused with
 /// [`AuthorityError::Full`](crate::AuthorityError::Full); taking rights away never is.
 ///
-/// The defaults suit a swarm of some thousand writers and take below 400 KB with 32-byte peers when full.
+/// The defaults suit a swarm of some thousand writers and take below 3 MB with 32-byte peers when all tables are full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
 #[non_exhaustive]
 pub struct AuthorityLimits {
     /// Ranges with a policy of their own. Default 256.

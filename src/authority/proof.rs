@@ -112,7 +112,8 @@ pub struct Claim<P> {
     pub states: StateRange,
     /// Greater in every new claim of this claimer in this swarm.
     pub epoch: Epoch,
-    /// The first moment at which it is valid.
+    /// The first moment at which it is valid. Never later than the signing: how long a replay is guarded against
+    /// counts from here.
     pub valid_from: WallTime,
     /// The first moment at which it is no longer valid.
     pub valid_until: WallTime,
@@ -194,7 +195,8 @@ pub struct Certificate<P> {
     pub states: StateRange,
     /// Greater in every new certificate of this granter for this grantee and these states.
     pub epoch: Epoch,
-    /// The first moment at which it is valid.
+    /// The first moment at which it is valid. Never later than the signing: a revocation stands only as long as what
+    /// was signed before it can be valid.
     pub valid_from: WallTime,
     /// The first moment at which it is no longer valid.
     pub valid_until: WallTime,

@@ -175,6 +175,8 @@ fn grants_end_on_time_with_all_that_hangs_on_them() {
     assert_eq!(changes, [lost(3), lost(4)]);
     assert_eq!(set.poll_timeout(), None);
     assert!(!set.may_write(4, SHARED, Instant::ZERO), "time never falls");
+    set.handle_timeout(NOW, &mut changes);
+    assert_eq!(set.ban(FOUNDER, 4, Some(end), NOW, &mut changes), Err(AuthorityError::Lapsed));
 }
 
 #[test]
@@ -254,14 +256,16 @@ fn each_refused_policy_has_its_error() {
 
 #[test]
 fn tables_are_bounded() {
-    let mut limits = AuthorityLimits::default();
-    limits.policies_max = 3;
-    limits.grants_max = 4;
-    limits.grants_per_peer_max = 1;
-    limits.moderators_max = 1;
-    limits.mutes_max = 2;
-    limits.mutes_per_peer_max = 1;
-    limits.bans_max = 1;
+    let limits = AuthorityLimits {
+        policies_max: 3,
+        grants_max: 4,
+        grants_per_peer_max: 1,
+        moderators_max: 1,
+        mutes_max: 2,
+        mutes_per_peer_max: 1,
+        bans_max: 1,
+        ..AuthorityLimits::default()
+    };
     let (mut set, out) = (set_with(limits), &mut Vec::new());
     let full = |limit, max| Err(AuthorityError::Full { limit, max });
     assert_eq!(
@@ -288,7 +292,11 @@ fn tables_are_bounded() {
     assert_eq!(set.mute(3, 52, shared(), None, NOW, out), full("mutes_max", 2));
     set.ban(3, 50, end, NOW, out).unwrap();
     assert_eq!(set.ban(3, 51, None, NOW, out), full("bans_max", 1));
-    // What has expired makes room.
+    // What was lifted makes room, and so does what has expired.
+    for peer in 60..70 {
+        set.unmute(3, if peer == 60 { 51 } else { peer - 1 }, shared(), NOW, out).unwrap();
+        set.mute(3, peer, shared(), None, NOW, out).unwrap();
+    }
     set.ban(3, 51, None, Instant::from_secs(9), out).unwrap();
 }
 
@@ -373,6 +381,8 @@ fn the_founder_stands_above_moderators() {
     // A moderator's shorter mute does not soften the founder's.
     set.mute(3, 6, all, Some(Instant::from_secs(2)), NOW, out).unwrap();
     set.unban(FOUNDER, 6, NOW, out).unwrap();
+    set.unmute(3, 6, all, NOW, out).unwrap();
+    assert_eq!(set.unmute(3, 6, all, NOW, out), Err(AuthorityError::DecidedByFounder));
     assert!(set.is_muted(6, OPEN, Instant::from_secs(3)));
     set.ban(FOUNDER, 4, None, NOW, out).unwrap();
     assert_eq!(set.mute(4, 9, all, None, NOW, out), Err(AuthorityError::Banned));
