@@ -20,6 +20,7 @@ mod stats;
 mod swarm;
 mod time;
 
+pub mod authority;
 pub mod gossip;
 pub mod log;
 pub mod membership;
@@ -28,6 +29,10 @@ pub mod propagation;
 pub mod sim;
 pub mod wire;
 
+pub use authority::{
+    AuthorityChange, AuthorityError, AuthorityLimits, AuthoritySet, LivestreamTracks, Policy, ProofError,
+    Signature, Signer, StateRange, Verifier,
+};
 pub use bounded::BoundedQueue;
 pub use config::{Config, EgressConfig, GossipConfig, GossipMode, LinkConfig, MembershipConfig};
 pub use deadline::DeadlineIndex;
