@@ -17,7 +17,14 @@ use suffuse::{Config, Epoch, Instant, PublishOptions, Retention, Seed, StateId};
 fn main() {
     let config = Config::small().gossip;
     let make = |node| {
-        Gossip::<u32>::new(node, Epoch(1), config.clone(), Retention::default(), 1_200, Seed::from_u64(node.into()))
+        Gossip::<u32>::new(
+            node,
+            Epoch(1),
+            config.clone(),
+            Retention::default(),
+            1_200,
+            Seed::from_u64(node.into()),
+        )
     };
     let mut nodes: Vec<_> = (0..5).map(make).collect();
     let mut now = Instant::ZERO;

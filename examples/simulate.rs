@@ -105,7 +105,11 @@ fn main() -> ExitCode {
     match Cli::parse().scenario {
         Some(Scenario::Topic(topic)) => {
             let (report, wall) = run(&topic);
-            if topic.json { print_json(&topic, &report, wall) } else { print_table(&topic, &report, wall) }
+            if topic.json {
+                print_json(&topic, &report, wall)
+            } else {
+                print_table(&topic, &report, wall)
+            }
             ExitCode::SUCCESS
         }
         None => tour(),
@@ -213,7 +217,10 @@ fn print_json(topic: &Topic, report: &TopicReport, wall: Duration) {
 
 fn print_table(topic: &Topic, report: &TopicReport, wall: Duration) {
     let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} s"));
-    println!("{} nodes, {} messages of {} bytes, seed {}", topic.nodes, topic.messages, topic.payload, topic.seed);
+    println!(
+        "{} nodes, {} messages of {} bytes, seed {}",
+        topic.nodes, topic.messages, topic.payload, topic.seed
+    );
     let rows = [
         ("reliability", format!("{:.6}", report.reliability)),
         ("copies per delivery", format!("{:.4}", report.copies_per_delivery)),
@@ -296,7 +303,9 @@ fn tour() -> ExitCode {
             ..promise("200 nodes, split for 20 s", Topic { nodes: 200, partition: 20.0, ..scene }, any)
         },
     ];
-    println!("One update of 1 KiB every 100 ms, 100 of them; links of 10 to 50 ms, 20 Mbit/s up; all join through one node.");
+    println!(
+        "One update of 1 KiB every 100 ms, 100 of them; links of 10 to 50 ms, 20 Mbit/s up; all join through one node."
+    );
     println!("A figure in brackets is what is promised.\n");
     println!(
         "{:26} {:>11} {:>14} {:>17} {:>14} {:>13} {:>14}  ok",
@@ -315,7 +324,11 @@ fn tour() -> ExitCode {
             && recovery <= stop.recovery_s
             && merged;
         let cell = |value: f64, bound: f64, digits: usize| {
-            if bound.is_finite() { format!("{value:.digits$} [{bound}]") } else { format!("{value:.digits$}") }
+            if bound.is_finite() {
+                format!("{value:.digits$} [{bound}]")
+            } else {
+                format!("{value:.digits$}")
+            }
         };
         println!(
             "{:26} {:>11} {:>14} {:>17} {:>14} {:>13} {:>14}  {}",
@@ -325,7 +338,11 @@ fn tour() -> ExitCode {
             cell(report.delay_ms.p99, stop.p99_ms, 0),
             cell(report.control_bytes_per_payload_byte, stop.control, 3),
             report.recovery_s.map_or("-".into(), |value| cell(value, stop.recovery_s, 1)),
-            equal.filter(|_| stop.scene.partition > 0.0).map_or("-".into(), |value| cell(value, stop.equal_state_s, 1)),
+            equal.filter(|_| stop.scene.partition > 0.0).map_or("-".into(), |value| cell(
+                value,
+                stop.equal_state_s,
+                1
+            )),
             if ok { "yes" } else { "NO" },
         );
         kept &= ok;

@@ -5,7 +5,9 @@
 //! ```
 
 use bytes::Bytes;
-use suffuse::{Config, Engine, Event, Input, Instant, Output, PublishOptions, Seed, StateId, SwarmId, TopicOptions};
+use suffuse::{
+    Config, Engine, Event, Input, Instant, Output, PublishOptions, Seed, StateId, SwarmId, TopicOptions,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let weather = SwarmId::from_name("weather");
@@ -34,7 +36,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                         nodes[name as usize].handle_input(Input::PeerConnected { peer }, now);
                     }
                     Output::Event(Event::Delivered(update)) => {
-                        println!("{now:?}: node {name} got {:?} from node {}", update.payload, update.id.origin);
+                        println!(
+                            "{now:?}: node {name} got {:?} from node {}",
+                            update.payload, update.id.origin
+                        );
                     }
                     Output::Disconnect { .. } | Output::Event(_) => {}
                 }

@@ -77,7 +77,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
                 Output::Event(Event::Delivered(update)) => files.take(update)?,
                 Output::Event(Event::Joined { .. }) => println!("joined"),
-                Output::Event(event @ (Event::Lagged { .. } | Event::Misbehaved { .. })) => println!("{event:?}"),
+                Output::Event(event @ (Event::Lagged { .. } | Event::Misbehaved { .. })) => {
+                    println!("{event:?}")
+                }
                 Output::Send { .. } | Output::Disconnect { .. } | Output::Event(_) => {}
             }
         }
@@ -92,7 +94,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             Ok((_, SocketAddr::V6(_))) => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             // Loopback reports a peer's closed port here; liveness will find out.
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => {}
             Err(error) => return Err(error.into()),
         }
         engine.handle_timeout(clock.now());
@@ -187,7 +190,8 @@ impl Loss {
     }
 
     fn strikes(&mut self) -> bool {
-        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.state =
+            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.state >> 32 < self.threshold
     }
 }
@@ -202,14 +206,16 @@ struct Options {
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
-        let (mut addresses, mut out, mut loss, mut seed) = (Vec::new(), None, 0.0, u64::from(std::process::id()));
+        let (mut addresses, mut out, mut loss, mut seed) =
+            (Vec::new(), None, 0.0, u64::from(std::process::id()));
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
             match arg.as_str() {
                 "--out" => out = Some(PathBuf::from(value()?)),
                 "--loss" => loss = value()?.parse()?,
                 "--seed" => seed = value()?.parse()?,
-                address => addresses.push(address.parse::<SocketAddrV4>().map_err(|_| format!("no address: {address}"))?),
+                address => addresses
+                    .push(address.parse::<SocketAddrV4>().map_err(|_| format!("no address: {address}"))?),
             }
         }
         if addresses.is_empty() {

@@ -118,7 +118,9 @@ impl<P: WirePeer> Engine<P> {
         let now = self.advance(now);
         while let Some(wake) = self.deadlines.pop_due(now) {
             match wake {
-                Wake::Swarm(tag) => self.with_topic(tag, |topic, now, actions| topic.handle_timeout(now, actions)),
+                Wake::Swarm(tag) => {
+                    self.with_topic(tag, |topic, now, actions| topic.handle_timeout(now, actions))
+                }
                 Wake::Link(peer) => self.on_link_timeout(peer, now),
             }
         }
@@ -165,7 +167,11 @@ impl<P: WirePeer> Engine<P> {
         let tag = swarm.tag();
         if let Some(joined) = self.swarms.get(&tag) {
             let same = joined.id == swarm;
-            return Err(if same { CommandError::AlreadyJoined(swarm) } else { CommandError::TagTaken(swarm) });
+            return Err(if same {
+                CommandError::AlreadyJoined(swarm)
+            } else {
+                CommandError::TagTaken(swarm)
+            });
         }
         if self.swarms.len() >= self.config.swarms_max {
             return Err(CommandError::TooManySwarms { max: self.config.swarms_max });
@@ -408,7 +414,9 @@ impl<P: WirePeer> Engine<P> {
         match message {
             Message::Link(_) => {}
             Message::Membership(message) => {
-                self.with_topic(tag, |topic, now, actions| topic.handle_membership(from, message, now, actions));
+                self.with_topic(tag, |topic, now, actions| {
+                    topic.handle_membership(from, message, now, actions)
+                });
             }
             Message::Gossip(message) => {
                 self.with_topic(tag, |topic, now, actions| topic.handle_gossip(from, message, now, actions));
@@ -459,11 +467,7 @@ impl<P: WirePeer> Engine<P> {
     // --- swarms ---------------------------------------------------------------------------------------------------
 
     /// Lets a topic act, carries out what it wants, and notes when it wants to be woken.
-    fn with_topic(
-        &mut self,
-        tag: SwarmTag,
-        act: impl FnOnce(&mut Topic<P>, Instant, &mut SwarmActions<P>),
-    ) {
+    fn with_topic(&mut self, tag: SwarmTag, act: impl FnOnce(&mut Topic<P>, Instant, &mut SwarmActions<P>)) {
         let now = self.now;
         let Some(joined) = self.swarms.get_mut(&tag) else { return };
         let mut actions = core::mem::take(&mut self.actions);
@@ -572,7 +576,13 @@ impl<P: WirePeer> Engine<P> {
             }
             LinkState::Up if link.holders > 0 => match link.liveness.handle_timeout(now) {
                 Some(LivenessAction::SendPing { token }) => {
-                    self.send(peer, SwarmTag(0), Message::Link(LinkMessage::Ping { token }), Class::Control, now);
+                    self.send(
+                        peer,
+                        SwarmTag(0),
+                        Message::Link(LinkMessage::Ping { token }),
+                        Class::Control,
+                        now,
+                    );
                 }
                 Some(LivenessAction::Lost) => {
                     self.stats.links_silent += 1;
@@ -693,7 +703,12 @@ fn check_retention(retention: Retention) -> Result<(), CommandError> {
         Retention::SinceKeyframe { bytes } => ("retention.bytes", bytes),
         Retention::Window { age, bytes } => {
             if age.is_zero() {
-                return Err(CommandError::OutOfRange { field: "retention.age", value: 0, min: 1, max: u64::MAX });
+                return Err(CommandError::OutOfRange {
+                    field: "retention.age",
+                    value: 0,
+                    min: 1,
+                    max: u64::MAX,
+                });
             }
             ("retention.bytes", bytes)
         }

@@ -23,10 +23,14 @@ pub(crate) struct Link {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LinkState {
     /// The host was asked to connect by then.
-    Connecting { deadline: Instant },
+    Connecting {
+        deadline: Instant,
+    },
     Up,
     /// What waits is still being sent, until then.
-    Closing { deadline: Instant },
+    Closing {
+        deadline: Instant,
+    },
 }
 
 impl Link {
@@ -88,7 +92,8 @@ impl InboundBudget {
         if frames_due > now + burst || bytes_due > now + burst {
             return false;
         }
-        let micros = |amount: u64, rate: u64| Duration::from_micros(amount.saturating_mul(1_000_000) / rate.max(1));
+        let micros =
+            |amount: u64, rate: u64| Duration::from_micros(amount.saturating_mul(1_000_000) / rate.max(1));
         self.frames_due = frames_due + micros(1, u64::from(config.inbound_frames_per_s));
         self.bytes_due = bytes_due + micros(bytes as u64, config.inbound_bytes_per_s);
         true

@@ -350,6 +350,8 @@ impl<P: WirePeer> Gossip<P> {
         if self.config.mode != GossipMode::Push && self.peers.len() > (targets | have_it).len() {
             let wait = match self.config.mode {
                 GossipMode::Pull => Duration::ZERO,
+                // The tree of a cold source is a guess, so those beside it hear sooner.
+                _ if self.routes.is_cold(source) => self.config.have_interval * 2 / 5,
                 GossipMode::Push | GossipMode::Hybrid => self.config.have_interval,
             };
             self.announcer.note(source, data.sequence, targets | have_it, now + wait);

@@ -103,6 +103,11 @@ impl Routes {
         self.routes.get(source.0 as usize).map_or(Slots::NONE, |route| route.push)
     }
 
+    /// Whether little has come from a source yet.
+    pub(super) fn is_cold(&self, source: SourceIndex) -> bool {
+        self.routes.get(source.0 as usize).is_none_or(|route| route.updates <= COLD_UPDATES)
+    }
+
     /// A pushed update came first from `slot`.
     pub(super) fn on_first(&mut self, source: SourceIndex, origin_digest: u64, slot: u8, now: Instant) {
         let route = self.route(source, origin_digest);

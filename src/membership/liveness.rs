@@ -140,7 +140,8 @@ impl Liveness {
         }
         self.token = mix(u64::from(self.token) ^ self.heard.as_micros()) as u32;
         self.pinged = Some(now);
-        self.wake = (now + self.ping_timeout()).min((self.heard + self.silence()).max(now + Duration::from_millis(1)));
+        self.wake = (now + self.ping_timeout())
+            .min((self.heard + self.silence()).max(now + Duration::from_millis(1)));
         Some(LivenessAction::SendPing { token: self.token })
     }
 
@@ -173,7 +174,11 @@ mod tests {
     }
 
     /// Runs until `end`; answers pings after 40 ms unless `lost` says no. Returns when it was lost, and the pings sent.
-    fn run(mut liveness: Liveness, end: Instant, mut lost: impl FnMut(u32) -> bool) -> (Option<Instant>, u32) {
+    fn run(
+        mut liveness: Liveness,
+        end: Instant,
+        mut lost: impl FnMut(u32) -> bool,
+    ) -> (Option<Instant>, u32) {
         let mut pings = 0;
         let mut answer: Option<(Instant, u32)> = None;
         loop {

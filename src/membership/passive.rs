@@ -20,10 +20,6 @@ impl<P: PeerId> Passive<P> {
         Self { entries: Vec::new(), max }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = P> + '_ {
         self.entries.iter().map(|entry| entry.peer)
     }
@@ -107,7 +103,8 @@ impl<P: PeerId> Remembered<P> {
             return;
         }
         if self.lost.len() >= self.max {
-            let worst = self.lost.iter().enumerate().max_by_key(|(place, lost)| (lost.failures, usize::MAX - place));
+            let worst =
+                self.lost.iter().enumerate().max_by_key(|(place, lost)| (lost.failures, usize::MAX - place));
             if let Some((place, _)) = worst {
                 self.lost.remove(place);
             }

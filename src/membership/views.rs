@@ -195,7 +195,9 @@ impl<P: WirePeer> Views<P> {
     ) {
         match message {
             MembershipMessage::Join { wanted, .. } => self.on_join(from, wanted, now, actions),
-            MembershipMessage::Walk { joiner, hops_left } => self.on_walk(from, joiner, hops_left, now, actions),
+            MembershipMessage::Walk { joiner, hops_left } => {
+                self.on_walk(from, joiner, hops_left, now, actions)
+            }
             MembershipMessage::Offer { partner, .. } => self.on_offer(from, partner, now, actions),
             MembershipMessage::Neighbor { request, .. } => self.on_request(from, request, now, actions),
             MembershipMessage::NeighborReply { accepted, peers } => {
@@ -296,7 +298,10 @@ impl<P: WirePeer> Views<P> {
         }
         self.stats.joins_received += 1;
         // A neighbour that joins has forgotten that it is one.
-        let stale = self.active.iter().any(|neighbor| neighbor.peer == from && now - neighbor.since > self.patience());
+        let stale = self
+            .active
+            .iter()
+            .any(|neighbor| neighbor.peer == from && now - neighbor.since > self.patience());
         if stale {
             self.drop_neighbor(from, now, actions);
         }
@@ -380,7 +385,10 @@ impl<P: WirePeer> Views<P> {
         }
         self.stats.requests_received += 1;
         // Asked again by a neighbour of long standing: it has begun anew and knows nothing of us.
-        let stale = self.active.iter().any(|neighbor| neighbor.peer == from && now - neighbor.since > self.patience());
+        let stale = self
+            .active
+            .iter()
+            .any(|neighbor| neighbor.peer == from && now - neighbor.since > self.patience());
         if stale {
             self.drop_neighbor(from, now, actions);
         }
@@ -397,7 +405,12 @@ impl<P: WirePeer> Views<P> {
     }
 
     /// Whether a request finds a slot. A replacement makes its own.
-    fn admits(&mut self, request: NeighborRequest<P>, now: Instant, actions: &mut Vec<ViewAction<P>>) -> bool {
+    fn admits(
+        &mut self,
+        request: NeighborRequest<P>,
+        now: Instant,
+        actions: &mut Vec<ViewAction<P>>,
+    ) -> bool {
         match request {
             NeighborRequest::Replace { leaving } if self.is_neighbor(leaving) => {
                 self.stats.swaps += 1;
@@ -417,7 +430,8 @@ impl<P: WirePeer> Views<P> {
         let Some(place) = self.pending.iter().position(|pending| pending.peer == from) else {
             // An answer to what was given up: the other side must not wait for us.
             if accepted && !self.is_neighbor(from) {
-                actions.push(ViewAction::Send { to: from, message: MembershipMessage::Bye { leaving: false } });
+                actions
+                    .push(ViewAction::Send { to: from, message: MembershipMessage::Bye { leaving: false } });
             }
             return;
         };
@@ -538,20 +552,24 @@ impl<P: WirePeer> Views<P> {
         let doublings = self.refusals.saturating_sub(if self.active.is_empty() { 8 } else { 3 }).min(7);
         let pause = (self.config.refill_interval * (1 << doublings)).min(REFILL_MAX);
         self.refill_at = Some(now + self.spread(pause));
-        let candidate =
-            self.passive.pick(&mut self.rng, |peer| !self.active.iter().any(|neighbor| neighbor.peer == peer) && !self.pending.iter().any(|pending| pending.peer == peer));
+        let candidate = self.passive.pick(&mut self.rng, |peer| {
+            !self.active.iter().any(|neighbor| neighbor.peer == peer)
+                && !self.pending.iter().any(|pending| pending.peer == peer)
+        });
         let walks = self.refusals >= 3 && free >= 2 && !self.active.is_empty();
         match candidate {
             _ if walks => {
                 let starts: Vec<_> = self.neighbors().collect();
                 if let Some(&start) = self.rng.pick(&starts) {
-                    let message = MembershipMessage::Walk { joiner: self.local, hops_left: self.config.walk_hops };
+                    let message =
+                        MembershipMessage::Walk { joiner: self.local, hops_left: self.config.walk_hops };
                     actions.push(ViewAction::Send { to: start, message });
                     self.refusals += 1;
                 }
             }
             Some(peer) => {
-                let request = if self.active.is_empty() { NeighborRequest::High } else { NeighborRequest::Low };
+                let request =
+                    if self.active.is_empty() { NeighborRequest::High } else { NeighborRequest::Low };
                 self.ask(peer, Ask::Neighbor(request), now, actions);
             }
             None if self.active.is_empty() => {

@@ -400,7 +400,10 @@ impl<'a> Run<'a> {
             self.run_with_heal(at, &mut heals_at);
         }
         let healed = self.scene.partition.map(|_| self.world.now()).filter(|_| heals_at.is_none());
-        (crashed, healed.map(|_| start + self.scene.interval * middle + self.scene.partition.unwrap_or_default()))
+        (
+            crashed,
+            healed.map(|_| start + self.scene.interval * middle + self.scene.partition.unwrap_or_default()),
+        )
     }
 
     fn publish_one(&mut self, message: u32) {
@@ -536,7 +539,8 @@ impl<'a> Run<'a> {
         let tally = self.world.observer();
         let disturbed = tally.messages.iter().enumerate().filter(|(index, message)| {
             let late = message.last - message.published > PROMPT;
-            let missing = present.iter().any(|&(node, since)| since <= message.published && !tally.has(*index, node));
+            let missing =
+                present.iter().any(|&(node, since)| since <= message.published && !tally.has(*index, node));
             message.published >= crashed && (late || missing)
         });
         let last = disturbed.map(|(_, message)| message.published + self.scene.interval).max();
@@ -569,7 +573,8 @@ impl<'a> Run<'a> {
             let Birth { node, seed, now, life } = birth;
             let mut config = scene.config.clone();
             config.epoch = Epoch(life);
-            let mut engine = Engine::new(node, config, seed, now).expect("the scene's configuration is valid");
+            let mut engine =
+                Engine::new(node, config, seed, now).expect("the scene's configuration is valid");
             let contact = (node != 0).then_some(0);
             let options = TopicOptions::through(contact).mode(scene.mode);
             engine.join_topic(TOPIC, options, now).expect("a fresh engine can join");
@@ -589,7 +594,9 @@ impl<'a> Run<'a> {
     }
 
     fn run_until(&mut self, until: Instant) {
-        while let Some((&(at, node), ())) = self.departures.first_key_value().filter(|((at, _), ())| *at <= until) {
+        while let Some((&(at, node), ())) =
+            self.departures.first_key_value().filter(|((at, _), ())| *at <= until)
+        {
             self.departures.remove(&(at, node));
             self.step_to(at);
             self.replace(node);

@@ -82,7 +82,14 @@ impl<P: WirePeer> Topic<P> {
         Self {
             swarm,
             views: Views::new(local, swarm, config.membership.clone(), frame_bytes_max, seed.fork(1), now),
-            gossip: Gossip::new(local, config.epoch, gossip, options.retention, frame_bytes_max, seed.fork(2)),
+            gossip: Gossip::new(
+                local,
+                config.epoch,
+                gossip,
+                options.retention,
+                frame_bytes_max,
+                seed.fork(2),
+            ),
             neighbors: 0,
             view_actions: Vec::new(),
             gossip_actions: Vec::new(),
