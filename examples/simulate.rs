@@ -125,7 +125,7 @@ fn run(topic: &Topic) -> (TopicReport, Duration) {
         SourcesArg::One => Sources::One,
         SourcesArg::Random => Sources::Random,
     };
-    scene.network.links = topic.link.clone();
+    scene.network.links = topic.link;
     scene.network.loss_ppm = (topic.loss * 1e6).round() as u32;
     scene.network.upload_bits_per_s = NonZeroU64::new((topic.upload_mbps * 1e6) as u64);
     scene.network.reliable = topic.reliable;

@@ -461,6 +461,7 @@ impl<P: WirePeer> Engine<P> {
 
     fn misbehaved(&mut self, peer: P, offence: Offence) {
         self.stats.offences += 1;
+        diagnose!(warn, ?peer, ?offence, "a peer misbehaves");
         self.event(Event::Misbehaved { peer, offence });
     }
 
@@ -509,6 +510,10 @@ impl<P: WirePeer> Engine<P> {
     }
 
     fn event(&mut self, event: Event<P>) {
+        match &event {
+            Event::Delivered(update) => diagnose!(trace, id = ?update.id, hops = update.hops, "delivered"),
+            other => diagnose!(debug, event = ?other, "news"),
+        }
         if self.events.push(event).is_some() {
             self.events_lost += 1;
             self.stats.events_lost += 1;
@@ -521,11 +526,13 @@ impl<P: WirePeer> Engine<P> {
     fn open_link(&mut self, peer: P, state: LinkState, now: Instant) -> bool {
         if self.links.len() >= self.config.link.links_max && !self.evict_link(now) {
             self.stats.links_refused += 1;
+            diagnose!(warn, ?peer, "no room for another link");
             if state == LinkState::Up {
                 self.connections.push_back(Output::Disconnect { peer });
             }
             return false;
         }
+        diagnose!(debug, ?peer, ?state, "link opened");
         self.links.insert(peer, Link::new(state, &self.config.link, now));
         self.egress.open(peer, state == LinkState::Up, now);
         self.schedule_link(peer);
@@ -571,6 +578,7 @@ impl<P: WirePeer> Engine<P> {
         match link.state {
             LinkState::Connecting { deadline } if deadline <= now => {
                 self.stats.connects_failed += 1;
+                diagnose!(debug, ?peer, "not connected in time");
                 self.disconnect(peer, now);
                 return;
             }
@@ -586,6 +594,7 @@ impl<P: WirePeer> Engine<P> {
                 }
                 Some(LivenessAction::Lost) => {
                     self.stats.links_silent += 1;
+                    diagnose!(debug, ?peer, "silent for too long");
                     self.disconnect(peer, now);
                     return;
                 }
@@ -616,6 +625,7 @@ impl<P: WirePeer> Engine<P> {
         if self.links.remove(&peer).is_none() {
             return;
         }
+        diagnose!(debug, ?peer, "link dropped");
         self.egress.reset(peer);
         self.deadlines.set(Wake::Link(peer), None);
         let tags: Vec<_> = self.swarms.keys().copied().collect();

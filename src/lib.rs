@@ -1,10 +1,45 @@
-//! Sans-IO swarm diffusion.
+#![doc = include_str!("../README.md")]
+//!
+//! # Driving an engine
+//!
+//! A host reports facts with [`Engine::handle_input`], calls [`Engine::handle_timeout`] when [`Engine::poll_timeout`] says so, and
+//! carries out what [`Engine::poll_output`] gives until it gives nothing. Ten sentences are all there is to know; each
+//! has a test that bears its number.
+//!
+//! 1. Any number of inputs may come before a drain.
+//! 2. After every input or drain the host asks `poll_timeout` again; it is cheap (O(1)).
+//! 3. After `handle_timeout(now)` and a drain the deadline is later than `now`, or `None`. No host can be made to spin.
+//! 4. `handle_timeout` at the polled deadline does the work that was due.
+//! 5. Early, late, repeated or lost wake-ups are harmless; an older `now` is raised to the newest seen.
+//! 6. The same configuration, seed, inputs and times give byte-equal outputs on every platform.
+//! 7. Work and memory per call are bounded by configuration; what is shed is counted, what the application lost is told.
+//! 8. Remote input never panics, never errors, never allocates more than its own size times a constant.
+//! 9. `Disconnect` comes after the last send to that peer.
+//! 10. A peer that reconnects starts fresh.
+//!
+//! A panic means a bug in this crate.
+//!
+//! # Limits
+//!
+//! | what | limit | beyond it |
+//! |---|---|---|
+//! | links | [`LinkConfig::links_max`] | the idlest link without a neighbour is closed, or the newcomer refused |
+//! | what a peer may send | [`LinkConfig::inbound_frames_per_s`], [`LinkConfig::inbound_bytes_per_s`] | dropped unread, counted, reported |
+//! | what waits to be sent | [`EgressConfig::peer_queue_bytes_max`], [`EgressConfig::queue_bytes_max`] | lower classes make room, else the item is dropped and counted |
+//! | neighbours, known peers | [`MembershipConfig::active_max`], [`MembershipConfig::passive_max`] | refused with a redirect; the oldest entry makes room |
+//! | sources | [`GossipConfig::sources_max`] | quiet ones go, else the newcomer is refused and counted |
+//! | gaps | [`GossipConfig::window_max`] | the oldest missing updates are given up and told |
+//! | bodies | [`Retention`] | the oldest go |
+//! | events | [`Config::events_max`] | the oldest go, and their number is told |
 #![no_std]
 #![deny(unreachable_pub)]
 
 extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
+
+#[macro_use]
+mod diagnostics;
 
 mod bounded;
 mod config;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use suffuse::log::{Log, LogLimits, Receipt};
 use suffuse::wire::Data;
-use suffuse::{Epoch, Instant, Priority, Retention, StateId};
+use suffuse::{Epoch, Instant, Priority, RangeSet, Retention, StateId};
 
 const LIMITS: LogLimits = LogLimits { sources_max: 64, window_max: 128, age_max: Duration::from_secs(60) };
 
@@ -110,12 +110,12 @@ fn since_keyframe_starts_over_at_each_keyframe() {
     }
     // 10 is the newest keyframe, and one delta after it fits.
     let source = log.source(1, Epoch(1)).unwrap();
-    assert_eq!(log.held(source).iter().collect::<Vec<_>>(), [10..12]);
+    assert_eq!(log.held(source), RangeSet::from(10..12));
     // The tail of a group that does not fit is not kept, the keyframe is.
     for sequence in 12..15 {
         log.receive(&data(1, 1, sequence, 0, now, 100), now);
     }
-    assert_eq!(log.held(source).iter().collect::<Vec<_>>(), [10..12]);
+    assert_eq!(log.held(source), RangeSet::from(10..12));
     // An old keyframe that comes late does not replace the newest.
     let mut late = Log::new(LIMITS, Retention::SinceKeyframe { bytes: 1_000 });
     for sequence in [5, 0] {
@@ -155,7 +155,7 @@ fn a_source_that_runs_ahead_gives_up_its_oldest() {
     let Receipt::New { given_up, .. } = log.receive(&data(1, 1, 200, 0, now, 1), now) else {
         panic!("not new")
     };
-    assert_eq!(given_up.iter().collect::<Vec<_>>(), [1..73]);
+    assert_eq!(given_up, RangeSet::from(1..73));
 }
 
 #[test]
@@ -199,6 +199,6 @@ fn closing_reports_what_was_missing() {
     log.receive(&data(1, 1, 5, 0, now, 1), now);
     let source = log.source(1, Epoch(1)).unwrap();
     assert_eq!(log.close(source, 2..8).iter().collect::<Vec<_>>(), [2..5, 6..8]);
-    assert_eq!(log.close(source, 0..2).iter().collect::<Vec<_>>(), [0..2]);
+    assert_eq!(log.close(source, 0..2), RangeSet::from(0..2));
     assert!(matches!(log.receive(&data(1, 1, 3, 0, now, 1), now), Receipt::Duplicate { .. }));
 }

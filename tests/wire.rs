@@ -34,7 +34,9 @@ fn frame(messages: &[(SwarmTag, Message<u64>)]) -> Bytes {
     writer.finish()
 }
 
-fn read(frame: &Bytes) -> Result<Vec<(Option<SwarmTag>, Message<u64>)>, WireError> {
+type Read = Result<Vec<(Option<SwarmTag>, Message<u64>)>, WireError>;
+
+fn read(frame: &Bytes) -> Read {
     let mut reader = FrameReader::new(frame, NOW)?;
     let mut messages = Vec::new();
     while let Some(message) = reader.next() {

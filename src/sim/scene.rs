@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Birth, LinkModel, NetworkConfig, NodeId, Observer, World, body_bytes};
+use super::{Birth, NetworkConfig, NodeId, Observer, World, body_bytes};
 use crate::config::{Config, GossipMode};
 use crate::engine::Engine;
 use crate::gossip::PublishOptions;
@@ -88,9 +88,8 @@ pub struct TopicScene {
 impl TopicScene {
     /// 100 messages of 1 KiB at 10 a second from one source to `nodes` nodes with 20 Mbit/s of upload each.
     pub fn new(nodes: u32) -> Self {
-        let mut network = NetworkConfig::default();
-        network.links = LinkModel::default();
-        network.upload_bits_per_s = NonZeroU64::new(20_000_000);
+        let network =
+            NetworkConfig { upload_bits_per_s: NonZeroU64::new(20_000_000), ..NetworkConfig::default() };
         Self {
             nodes,
             messages: 100,

@@ -62,7 +62,7 @@ pub fn message_bytes_max<P: WirePeer>(message: &Message<P>) -> usize {
 /// let frame = writer.finish();
 /// let mut reader = wire::FrameReader::new(&frame, Instant::ZERO).unwrap();
 /// assert_eq!(reader.next(), Some(Ok((None, ping))));
-/// assert_eq!(reader.next(), None);
+/// assert_eq!(reader.next::<u64>(), None);
 /// ```
 #[derive(Debug)]
 pub struct FrameWriter {
@@ -124,7 +124,7 @@ impl<'a> FrameReader<'a> {
     /// The next message and its swarm (`None` for link messages).
     ///
     /// Not an `Iterator`: the peer type is the caller's choice, message by message.
-    #[allow(clippy::should_implement_trait, reason = "generic over the peer")]
+    #[allow(clippy::should_implement_trait, clippy::type_complexity, reason = "generic over the peer")]
     pub fn next<P: WirePeer>(&mut self) -> Option<Result<(Option<SwarmTag>, Message<P>), WireError>> {
         if self.failed || self.reader.remaining() == 0 {
             return None;
