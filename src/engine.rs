@@ -510,10 +510,7 @@ impl<P: WirePeer> Engine<P> {
     }
 
     fn event(&mut self, event: Event<P>) {
-        match &event {
-            Event::Delivered(update) => diagnose!(trace, id = ?update.id, hops = update.hops, "delivered"),
-            other => diagnose!(debug, event = ?other, "news"),
-        }
+        diagnose!(trace, ?event, "news");
         if self.events.push(event).is_some() {
             self.events_lost += 1;
             self.stats.events_lost += 1;

@@ -263,7 +263,19 @@ mod tests {
         let (epoch, sequence, state, priority) = (Epoch(1), 0, StateId(1), Priority::Normal);
         let body = Bytes::from_static(b"hello");
         let (keyframe, layer, hops, origin) = (true, 0, 0, name(&guest));
-        let data = Data { origin, epoch, sequence, state, priority, keyframe, layer, hops, born, body };
+        let data = Data {
+            origin,
+            epoch,
+            sequence,
+            state,
+            priority,
+            keyframe,
+            layer,
+            hops,
+            pulled: false,
+            born,
+            body,
+        };
         let signature = sign_update(SWARM, &data, &guest, &mut scratch);
         assert!(verify_update(SWARM, &data, signature.as_bytes(), &Ed25519Verifier, &mut scratch));
         let moved = Data { sequence: 1, ..data };

@@ -115,6 +115,7 @@ mod tests {
             priority: Priority::High,
             keyframe: true,
             layer: 5,
+            pulled: false,
             hops: 6,
             born: Instant::from_secs(7),
             body: Bytes::from_static(b"body"),

@@ -215,6 +215,7 @@ mod tests {
             keyframe: true,
             layer: 3,
             hops: 5,
+            pulled: false,
             born: Instant::from_millis(700),
             body: Bytes::from_static(b"body"),
         }))

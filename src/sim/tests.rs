@@ -82,6 +82,7 @@ fn data(id: UpdateId<NodeId>, born: Instant, body: Bytes) -> Data<NodeId> {
         keyframe: false,
         layer: 0,
         hops: 0,
+        pulled: false,
         born,
         body,
     }
