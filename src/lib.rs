@@ -15,6 +15,7 @@ mod io;
 mod rng;
 mod time;
 
+pub mod interest;
 pub mod log;
 pub mod wire;
 
@@ -23,6 +24,11 @@ pub use config::{Config, EgressConfig, GossipConfig, GossipMode, LinkConfig, Mem
 pub use deadline::DeadlineIndex;
 pub use error::{CommandError, ConfigError};
 pub use id::{Epoch, PeerId, Priority, StateId, SwarmId, SwarmTag, UpdateId};
+pub use interest::{
+    AggregateChange, InterestChange, InterestError, InterestLevel, InterestLimits, InterestMap,
+    InterestTarget, InterestTotals, Interested, LevelBuckets, Role, RoleLevels, RoleTable, StreamTracks,
+    SubtreeChange, SubtreeInterest, Track, TrackKind,
+};
 pub use io::{Class, Event, Input, LagReason, Offence, Output, Update};
 pub use log::RangeSet;
 pub use rng::Seed;
