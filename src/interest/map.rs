@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use smallvec::SmallVec;
@@ -33,7 +34,10 @@ pub struct InterestMap<P> {
     /// Bit `class - 1`: whether any range has that size class.
     pub(super) range_classes: u64,
     pub(super) targets: Slab<Target>,
-    pub(super) by_peer_and_target: BTreeMap<PairKey, u32>,
+    /// The declarations for single states, by peer and target.
+    pub(super) own_states: BTreeMap<(u32, u32), u32>,
+    /// The declarations for ranges, by peer and extent.
+    pub(super) own_ranges: BTreeMap<OwnRange, u32>,
     pub(super) declarations: Slab<Declaration>,
     deadlines: BTreeSet<(Instant, u32)>,
     /// The first of `deadlines`, or [`NEVER`].
@@ -89,30 +93,30 @@ pub(super) struct Declaration {
     pub(super) expires: Instant,
 }
 
-/// One peer's declarations are neighbours in the index: the states in ascending order, then the ranges by size class.
+/// One peer's ranges are neighbours in the index, and among them those of one size class, by first state.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct PairKey {
+pub(super) struct OwnRange {
     slot: u32,
     class: u8,
     first: u64,
-    last: u64,
+    pub(super) last: u64,
 }
 
-impl PairKey {
-    pub(super) const fn new(slot: u32, target: InterestTarget) -> Self {
+impl OwnRange {
+    const fn new(slot: u32, target: InterestTarget) -> Self {
         Self { slot, class: target.class(), first: target.first().0, last: target.last().0 }
     }
 
-    pub(super) const fn least(slot: u32, class: u8, first: u64) -> Self {
-        Self { slot, class, first, last: 0 }
+    /// The peer's ranges of one size class that begin at one of these states.
+    pub(super) const fn beginning(slot: u32, class: u8, from: u64, to: u64) -> RangeInclusive<Self> {
+        let from = Self { slot, class, first: from, last: 0 };
+        from..=Self { slot, class, first: to, last: u64::MAX }
     }
 
-    pub(super) const fn greatest(slot: u32, class: u8, first: u64) -> Self {
-        Self { slot, class, first, last: u64::MAX }
-    }
-
-    pub(super) const fn last(&self) -> u64 {
-        self.last
+    /// All ranges of the peer.
+    const fn all(slot: u32) -> RangeInclusive<Self> {
+        let from = Self { slot, class: 0, first: 0, last: 0 };
+        from..=Self { slot, class: u8::MAX, first: u64::MAX, last: u64::MAX }
     }
 }
 
@@ -134,7 +138,8 @@ impl<P: PeerId> InterestMap<P> {
             ranges: BTreeMap::new(),
             range_classes: 0,
             targets: Slab::new(),
-            by_peer_and_target: BTreeMap::new(),
+            own_states: BTreeMap::new(),
+            own_ranges: BTreeMap::new(),
             declarations: Slab::new(),
             deadlines: BTreeSet::new(),
             next_deadline: NEVER,
@@ -261,9 +266,10 @@ impl<P: PeerId> InterestMap<P> {
     pub fn remove_peer(&mut self, peer: P, changes: &mut Vec<InterestChange<P>>) -> usize {
         let begin = changes.len();
         if let Some(&slot) = self.by_peer.get(&peer) {
-            let own = PairKey::least(slot, 0, 0)..=PairKey::greatest(slot, u8::MAX, u64::MAX);
-            while let Some((_, &declaration)) = self.by_peer_and_target.range(own.clone()).next() {
-                changes.push(self.detach(declaration));
+            // One at a time, since the slot is free for others as soon as the last one has gone.
+            for _ in 0..self.peers[slot].declarations {
+                let next = self.own(slot).next();
+                changes.extend(next.map(|declaration| self.detach(declaration)));
             }
         }
         changes.len() - begin
@@ -287,14 +293,25 @@ impl<P: PeerId> InterestMap<P> {
     }
 
     /// Where things are that a call is about, as far as they exist.
-    fn locate(&self, peer: P, extent: InterestTarget) -> Place {
+    pub(super) fn locate(&self, peer: P, extent: InterestTarget) -> Place {
         let slot = self.by_peer.get(&peer).copied();
         let target = self.target_at(extent);
-        let declaration = match (slot, target) {
-            (Some(slot), Some(_)) => self.by_peer_and_target.get(&PairKey::new(slot, extent)).copied(),
-            _ => None,
-        };
+        let declaration = slot.zip(target).and_then(|(slot, target)| self.own_at(slot, target, extent));
         Place { slot, target, declaration }
+    }
+
+    /// The declarations of a peer: states, then ranges.
+    pub(super) fn own(&self, slot: u32) -> impl Iterator<Item = u32> + '_ {
+        let states = self.own_states.range((slot, 0)..=(slot, u32::MAX)).map(|(_, &declaration)| declaration);
+        states.chain(self.own_ranges.range(OwnRange::all(slot)).map(|(_, &declaration)| declaration))
+    }
+
+    fn own_at(&self, slot: u32, target: u32, extent: InterestTarget) -> Option<u32> {
+        if extent.is_state() {
+            self.own_states.get(&(slot, target)).copied()
+        } else {
+            self.own_ranges.get(&OwnRange::new(slot, extent)).copied()
+        }
     }
 
     pub(super) fn target_at(&self, extent: InterestTarget) -> Option<u32> {
@@ -360,7 +377,11 @@ impl<P: PeerId> InterestMap<P> {
 
         let entry = Declaration { slot, target, position: 0, level, expires };
         let declaration = self.declarations.insert(entry);
-        self.by_peer_and_target.insert(PairKey::new(slot, extent), declaration);
+        if extent.is_state() {
+            self.own_states.insert((slot, target), declaration);
+        } else {
+            self.own_ranges.insert(OwnRange::new(slot, extent), declaration);
+        }
         self.schedule(declaration, NEVER, expires);
 
         let subscribers = &mut self.targets[target].subscribers;
@@ -413,18 +434,20 @@ impl<P: PeerId> InterestMap<P> {
             self.remove_target(target);
         }
 
-        self.by_peer_and_target.remove(&PairKey::new(slot, extent));
-        let class = extent.class();
         let owner = &mut self.peers[slot];
         let peer = owner.id;
         owner.declarations -= 1;
-        if owner.declarations == 0 {
-            self.forget_peer(slot);
-        } else if class > 0 {
-            let same_class = PairKey::least(slot, class, 0)..=PairKey::greatest(slot, class, u64::MAX);
-            if self.by_peer_and_target.range(same_class).next().is_none() {
+        if extent.is_state() {
+            self.own_states.remove(&(slot, target));
+        } else {
+            self.own_ranges.remove(&OwnRange::new(slot, extent));
+            let class = extent.class();
+            if self.own_ranges.range(OwnRange::beginning(slot, class, 0, u64::MAX)).next().is_none() {
                 owner.range_classes &= !class_bit(class);
             }
+        }
+        if owner.declarations == 0 {
+            self.forget_peer(slot);
         }
         let aggregate = self.aggregate_change(extent, before, after);
         InterestChange { peer, target: extent, from: level, to: InterestLevel::None, aggregate }
@@ -449,7 +472,11 @@ impl<P: PeerId> InterestMap<P> {
         if to != NEVER {
             self.deadlines.insert((to, declaration));
         }
-        self.next_deadline = self.deadlines.first().map_or(NEVER, |&(at, _)| at);
+        if from > self.next_deadline || from == NEVER {
+            self.next_deadline = self.next_deadline.min(to);
+        } else {
+            self.next_deadline = self.deadlines.first().map_or(NEVER, |&(at, _)| at);
+        }
     }
 
     fn add_peer(&mut self, id: P) -> u32 {
@@ -497,10 +524,10 @@ impl<P: PeerId> InterestMap<P> {
 
 /// The indices that a call is about, as far as they exist.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+pub(super) struct Place {
     slot: Option<u32>,
     target: Option<u32>,
-    declaration: Option<u32>,
+    pub(super) declaration: Option<u32>,
 }
 
 /// What a call would add or free.

@@ -7,7 +7,7 @@ use core::slice;
 
 use smallvec::SmallVec;
 
-use super::map::{InterestMap, InterestTotals, PairKey, Peer};
+use super::map::{InterestMap, InterestTotals, OwnRange, Peer};
 use super::slab::Slab;
 use super::subscribers::{Subscriber, Subscribers};
 use super::types::{InterestLevel, InterestTarget};
@@ -19,12 +19,11 @@ impl<P: PeerId> InterestMap<P> {
     /// `O(log declarations)`, and linear in the peer's own ranges of similar size around the state.
     pub fn level(&self, peer: P, state: StateId) -> InterestLevel {
         let Some(&slot) = self.by_peer.get(&peer) else { return InterestLevel::None };
-        let exact = self.by_peer_and_target.get(&PairKey::new(slot, state.into()));
+        let exact = self.states.get(&state.0).and_then(|&target| self.own_states.get(&(slot, target)));
         let wider = classes(self.peers[slot].range_classes, 1).flat_map(|class| {
-            let (from, to) = (state.0.saturating_sub(reach(class)), state.0);
-            self.by_peer_and_target
-                .range(PairKey::least(slot, class, from)..=PairKey::greatest(slot, class, to))
-                .filter(|(key, _)| key.last() >= state.0)
+            self.own_ranges
+                .range(OwnRange::beginning(slot, class, state.0.saturating_sub(reach(class)), state.0))
+                .filter(|(range, _)| range.last >= state.0)
                 .map(|(_, declaration)| declaration)
         });
         let levels = exact.into_iter().chain(wider).map(|&declaration| self.declarations[declaration].level);
@@ -33,26 +32,24 @@ impl<P: PeerId> InterestMap<P> {
 
     /// What `peer` has declared for this very target. `O(log declarations)`.
     pub fn declared(&self, peer: P, target: impl Into<InterestTarget>) -> InterestLevel {
-        self.declaration(peer, target.into())
-            .map_or(InterestLevel::None, |declaration| self.declarations[declaration].level)
+        let declaration = self.locate(peer, target.into()).declaration;
+        declaration.map_or(InterestLevel::None, |declaration| self.declarations[declaration].level)
     }
 
     /// When the peer's declaration for this very target ends, if it is declared with a time to live.
     /// `O(log declarations)`.
     pub fn expires(&self, peer: P, target: impl Into<InterestTarget>) -> Option<Instant> {
-        let declaration = self.declaration(peer, target.into())?;
+        let declaration = self.locate(peer, target.into()).declaration?;
         Some(self.declarations[declaration].expires).filter(|&at| at != Instant::MAX)
     }
 
-    /// What `peer` has declared: the single states in ascending order, then the ranges from narrow to wide, by first
-    /// state among those of similar size. `O(log declarations + own)`.
+    /// What `peer` has declared: the single states in an order that depends on the history of calls alone, then the
+    /// ranges from narrow to wide, by first state among those of similar size. `O(log declarations + own)`.
     pub fn states_of(&self, peer: P) -> impl Iterator<Item = (InterestTarget, InterestLevel)> + '_ {
         let slot = self.by_peer.get(&peer).copied();
-        slot.into_iter().flat_map(|slot| {
-            self.by_peer_and_target
-                .range(PairKey::least(slot, 0, 0)..=PairKey::greatest(slot, u8::MAX, u64::MAX))
-                .map(|(_, &declaration)| &self.declarations[declaration])
-                .map(|declaration| (self.targets[declaration.target].extent, declaration.level))
+        slot.into_iter().flat_map(|slot| self.own(slot)).map(|declaration| {
+            let declaration = &self.declarations[declaration];
+            (self.targets[declaration.target].extent, declaration.level)
         })
     }
 
@@ -148,11 +145,6 @@ impl<P: PeerId> InterestMap<P> {
             .map(|target| self.targets[target].subscribers.top())
             .max()
             .unwrap_or_default()
-    }
-
-    fn declaration(&self, peer: P, target: InterestTarget) -> Option<u32> {
-        let &slot = self.by_peer.get(&peer)?;
-        self.by_peer_and_target.get(&PairKey::new(slot, target)).copied()
     }
 
     /// The targets that contain `state`.
