@@ -41,6 +41,7 @@
 //! address: the same calls give the same order on every platform.
 
 mod aggregate;
+mod index;
 mod limits;
 mod map;
 mod query;

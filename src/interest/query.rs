@@ -7,7 +7,8 @@ use core::slice;
 
 use smallvec::SmallVec;
 
-use super::map::{InterestMap, InterestTotals, OwnRange, Peer};
+use super::index::OwnRange;
+use super::map::{InterestMap, InterestTotals, Peer};
 use super::slab::Slab;
 use super::subscribers::{Subscriber, Subscribers};
 use super::types::{InterestLevel, InterestTarget};

@@ -63,6 +63,10 @@ impl Subscribers {
     ) -> u32 {
         let rank = level.rank();
         let mut hole = self.list.len() as u32;
+        if self.list.len() == self.list.capacity() {
+            // A quarter in reserve instead of as much again: most of a map's memory is in these lists.
+            self.list.reserve_exact(self.list.len() / 4 + 2);
+        }
         self.list.push(subscriber);
         for lower in (rank + 1..4).rev() {
             let start = self.ends[lower - 1];
@@ -85,7 +89,7 @@ impl Subscribers {
             hole = last;
         }
         self.list.pop();
-        if self.list.spilled() && self.list.len() < self.list.capacity() / 4 {
+        if self.list.spilled() && self.list.len() < self.list.capacity() / 2 {
             self.list.shrink_to_fit();
         }
     }
