@@ -57,6 +57,7 @@ mod time;
 
 pub mod authority;
 pub mod gossip;
+pub mod interest;
 pub mod log;
 pub mod membership;
 pub mod propagation;
@@ -75,6 +76,11 @@ pub use engine::Engine;
 pub use error::{CommandError, ConfigError};
 pub use gossip::PublishOptions;
 pub use id::{Epoch, PeerId, Priority, StateId, SwarmId, SwarmTag, UpdateId};
+pub use interest::{
+    AggregateChange, InterestChange, InterestError, InterestLevel, InterestLimits, InterestMap,
+    InterestTarget, InterestTotals, Interested, LevelBuckets, Role, RoleLevels, RoleTable, StreamTracks,
+    SubtreeChange, SubtreeInterest, Track, TrackKind,
+};
 pub use io::{Class, Event, Input, LagReason, Offence, Output, Update};
 pub use log::{RangeSet, Retention};
 pub use propagation::{ClassStats, DropReason, Egress, EgressStats, Enqueued, Item, Transmit};
