@@ -16,6 +16,7 @@ mod rng;
 mod time;
 
 pub mod log;
+pub mod topology;
 pub mod wire;
 
 pub use bounded::BoundedQueue;
@@ -29,4 +30,5 @@ pub use rng::Seed;
 #[cfg(feature = "std")]
 pub use time::Clock;
 pub use time::Instant;
+pub use topology::{Change, Edge, Graph, Mesh, Route, Star, TopologyError, Tree};
 pub use wire::WirePeer;
