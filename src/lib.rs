@@ -63,6 +63,7 @@ pub mod membership;
 pub mod propagation;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod topology;
 pub mod wire;
 
 pub use authority::{
@@ -90,4 +91,5 @@ pub use swarm::TopicOptions;
 #[cfg(feature = "std")]
 pub use time::Clock;
 pub use time::Instant;
+pub use topology::{Change, Edge, Graph, Mesh, Route, Star, TopologyError, Tree};
 pub use wire::WirePeer;
