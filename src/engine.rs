@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::authority::{AuthorityChange, AuthorityError, AuthoritySet};
 use crate::bounded::BoundedQueue;
 use crate::config::Config;
 use crate::deadline::DeadlineIndex;
@@ -18,7 +19,7 @@ use crate::membership::LivenessAction;
 use crate::propagation::{Egress, Enqueued, Item, Transmit};
 use crate::rng::Seed;
 use crate::stats::{EngineStats, TopicStats};
-use crate::swarm::{SwarmAction, SwarmActions, Topic, TopicOptions};
+use crate::swarm::{Guard, SwarmAction, SwarmActions, Topic, TopicOptions};
 use crate::time::Instant;
 use crate::wire::{
     self, FrameReader, FrameWriter, LinkMessage, MembershipMessage, Message, WirePeer, message_bytes_max,
@@ -164,6 +165,21 @@ impl<P: WirePeer> Engine<P> {
         options: TopicOptions<P>,
         now: Instant,
     ) -> Result<(), CommandError> {
+        self.join_guarded_topic(swarm, options, Guard::new(), now)
+    }
+
+    /// Joins a topic in which not everybody may write everything, or in which updates are signed. All members should
+    /// have the same guard, but for their own signer.
+    ///
+    /// # Errors
+    /// As [`Self::join_topic`].
+    pub fn join_guarded_topic(
+        &mut self,
+        swarm: SwarmId,
+        options: TopicOptions<P>,
+        guard: Guard<P>,
+        now: Instant,
+    ) -> Result<(), CommandError> {
         let tag = swarm.tag();
         if let Some(joined) = self.swarms.get(&tag) {
             let same = joined.id == swarm;
@@ -180,7 +196,8 @@ impl<P: WirePeer> Engine<P> {
         check_retention(options.retention)?;
         let now = self.advance(now);
         self.joins += 1;
-        let topic = Topic::new(self.local, swarm, &self.config, &options, self.seed.fork(self.joins), now);
+        let topic =
+            Topic::new(self.local, swarm, &self.config, &options, guard, self.seed.fork(self.joins), now);
         self.swarms.insert(tag, Joined { id: swarm, topic });
         self.with_topic(tag, |topic, now, actions| topic.join(&options.contacts, now, actions));
         Ok(())
@@ -224,12 +241,17 @@ impl<P: WirePeer> Engine<P> {
         now: Instant,
     ) -> Result<UpdateId<P>, CommandError> {
         let tag = self.joined(swarm)?;
-        let max = self.payload_bytes_max();
+        let topic = &self.swarms[&tag].topic;
+        let max = self.payload_bytes_max().saturating_sub(topic.seal_bytes_max());
         if payload.len() > max {
             return Err(CommandError::Oversize { bytes: payload.len(), max });
         }
         if options.layer > 7 {
             return Err(CommandError::Layer(options.layer));
+        }
+        topic.may_publish(self.local, state, self.now.max(now)).map_err(CommandError::NotAuthorized)?;
+        if !topic.can_sign() {
+            return Err(CommandError::NoSigner);
         }
         let (queued, max) = (self.egress.queued_bytes(), self.config.egress.queue_bytes_max);
         if queued + payload.len() > max {
@@ -245,7 +267,33 @@ impl<P: WirePeer> Engine<P> {
         id.ok_or(CommandError::UnknownSwarm(swarm))
     }
 
-    /// The greatest payload that fits into one frame, whatever its sequence and state.
+    /// The rights in a topic that was joined with some.
+    pub fn authority(&self, swarm: SwarmId) -> Option<&AuthoritySet<P>> {
+        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm)?;
+        joined.topic.authority()
+    }
+
+    /// Changes the rights in a topic: grants, revocations, bans. What changed comes as
+    /// [`Event::AuthorityChanged`]. Only this node is concerned; the host tells the others, by an update in the same swarm
+    /// for example.
+    ///
+    /// # Errors
+    /// The swarm is not joined or has no rights to change, or the set refused.
+    pub fn change_authority(
+        &mut self,
+        swarm: SwarmId,
+        change: impl FnOnce(&mut AuthoritySet<P>, &mut Vec<AuthorityChange<P>>) -> Result<(), AuthorityError>,
+        now: Instant,
+    ) -> Result<(), CommandError> {
+        let tag = self.joined(swarm)?;
+        self.advance(now);
+        let mut result = None;
+        self.with_topic(tag, |topic, now, actions| result = topic.change_authority(change, now, actions));
+        result.ok_or(CommandError::NoAuthority(swarm))?.map_err(CommandError::Authority)
+    }
+
+    /// The greatest payload that fits into one frame, whatever its sequence and state. Signed topics take
+    /// [`Signature::BYTES_MAX`](crate::Signature::BYTES_MAX)` + 1` of it.
     pub fn payload_bytes_max(&self) -> usize {
         let header = FRAME_HEADER_BYTES + P::WIRE_BYTES + wire::DATA_HEADER_BYTES_MAX_WITHOUT_PEER;
         self.config.frame_bytes_max.saturating_sub(header)

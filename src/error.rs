@@ -1,6 +1,7 @@
 //! What can go wrong on the caller's side. Remote faults are never errors: they become
 //! [`Event::Misbehaved`](crate::Event::Misbehaved) and counters.
 
+use crate::authority::{AuthorityError, WriteRefusal};
 use crate::id::SwarmId;
 
 /// A configuration that cannot work. Nothing was created.
@@ -59,6 +60,18 @@ pub enum CommandError {
     /// The layer is above 7. Nothing was published.
     #[error("layer {0} is above 7; nothing was published")]
     Layer(u8),
+    /// This peer may not write that state. Nothing was published.
+    #[error("the state must not be written: {0}; nothing was published")]
+    NotAuthorized(WriteRefusal),
+    /// The topic is signed, and its guard has no signer. Nothing was published.
+    #[error("the topic is signed and the guard has no signer; nothing was published")]
+    NoSigner,
+    /// The topic has no rights to change: it was joined without an authority set. Nothing was changed.
+    #[error("swarm {0:?} has no authority set; nothing was changed")]
+    NoAuthority(SwarmId),
+    /// The authority set refused the change.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// The engine's own name cannot be a contact or a peer. Nothing was changed.
     #[error("the engine's own name was given as a peer; nothing was changed")]
     OwnName,

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::authority::AuthorityChange;
 use crate::id::{Epoch, Priority, StateId, SwarmId, UpdateId};
 use crate::time::Instant;
 use crate::wire::WireError;
@@ -185,6 +186,13 @@ pub enum Event<P> {
         /// What it did.
         offence: Offence,
     },
+    /// Who may write what in a swarm has changed, by a command or because a right or a penalty has run out.
+    AuthorityChanged {
+        /// The swarm.
+        swarm: SwarmId,
+        /// What has changed.
+        change: AuthorityChange<P>,
+    },
     /// After [`CommandError::QueueFull`](crate::CommandError::QueueFull): there is room again.
     Writable,
     /// The host drained too late, and that many of the oldest events were lost
@@ -215,6 +223,10 @@ pub enum Offence {
     Flooding,
     /// A frame larger than the greatest allowed.
     Oversize,
+    /// An update whose origin may not write its state; the sender should not have passed it on.
+    NotAuthorized,
+    /// In a signed topic, an update without the signature of its origin.
+    BadSignature,
     /// A request that names this engine where it must name another, or the other way round.
     Nonsense,
 }

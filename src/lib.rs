@@ -86,8 +86,8 @@ pub use io::{Class, Event, Input, LagReason, Offence, Output, Update};
 pub use log::{RangeSet, Retention};
 pub use propagation::{ClassStats, DropReason, Egress, EgressStats, Enqueued, Item, Transmit};
 pub use rng::Seed;
-pub use stats::{EngineStats, GossipStats, Histogram, TopicStats, ViewStats};
-pub use swarm::TopicOptions;
+pub use stats::{EngineStats, GossipStats, GuardStats, Histogram, TopicStats, ViewStats};
+pub use swarm::{Guard, TopicOptions};
 #[cfg(feature = "std")]
 pub use time::Clock;
 pub use time::Instant;

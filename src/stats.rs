@@ -23,6 +23,8 @@ pub struct GossipStats {
     pub pulled: u64,
     /// Updates not delivered because a newer one of their state was here.
     pub superseded: u64,
+    /// Updates refused because their origin may not write their state.
+    pub refused: u64,
     /// Updates refused for their age.
     pub too_old: u64,
     /// Updates refused because later lives of their origin are known.
@@ -129,6 +131,19 @@ pub struct ViewStats {
     pub strangers_refused: u64,
 }
 
+/// What the [`Guard`](crate::Guard) of a topic refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct GuardStats {
+    /// Updates whose origin may not write their state.
+    pub unauthorized: u64,
+    /// Updates without the signature of their origin.
+    pub forged: u64,
+    /// Updates dropped because their sender's budget for signature checks was spent.
+    pub postponed: u64,
+}
+
 /// One topic in numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -138,6 +153,8 @@ pub struct TopicStats {
     pub gossip: GossipStats,
     /// What membership did.
     pub views: ViewStats,
+    /// What the guard refused.
+    pub guard: GuardStats,
     /// Neighbours now.
     pub neighbors: usize,
     /// Peers in the passive view now.

@@ -315,6 +315,7 @@ fn thousands_of_origins_are_reconciled_page_by_page() {
             layer: 0,
             hops: 0,
             pulled: false,
+            signature: Bytes::new(),
             born: net.now,
             body: Bytes::from_static(b"x"),
         };

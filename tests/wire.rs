@@ -21,6 +21,7 @@ fn data(sequence: u64, state: u64, body: &'static [u8]) -> Data<u64> {
         layer: 2,
         hops: 3,
         pulled: false,
+        signature: Bytes::new(),
         born: NOW - std::time::Duration::from_millis(500),
         body: Bytes::from_static(body),
     }
@@ -188,7 +189,11 @@ fn message() -> impl Strategy<Value = Message<u64>> {
         ),
     )
         .prop_map(
-            |((origin, epoch, sequence, state, priority), (keyframe, layer, hops, pulled, age, body))| Data {
+            |(
+                (origin, epoch, sequence, state, priority),
+                (keyframe, layer, hops, pulled, age, body),
+                signature,
+            )| Data {
                 origin,
                 epoch: Epoch(epoch),
                 sequence,
@@ -198,6 +203,7 @@ fn message() -> impl Strategy<Value = Message<u64>> {
                 layer,
                 hops,
                 pulled,
+                signature: Bytes::from(signature),
                 born: NOW - std::time::Duration::from_millis(age),
                 body: Bytes::from(body),
             },

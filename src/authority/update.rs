@@ -116,6 +116,7 @@ mod tests {
             keyframe: true,
             layer: 5,
             pulled: false,
+            signature: Bytes::new(),
             hops: 6,
             born: Instant::from_secs(7),
             body: Bytes::from_static(b"body"),

@@ -105,6 +105,7 @@ pub struct Gossip<P: WirePeer> {
     list_bytes_max: usize,
     rng: Rng,
     dropped: Vec<SourceIndex>,
+    unsaid: Vec<Data<P>>,
     stats: GossipStats,
 }
 
@@ -138,6 +139,7 @@ impl<P: WirePeer> Gossip<P> {
             config,
             rng: Rng::new(seed),
             dropped: Vec::new(),
+            unsaid: Vec::new(),
             stats: GossipStats::default(),
         }
     }
@@ -148,6 +150,19 @@ impl<P: WirePeer> Gossip<P> {
         state: StateId,
         body: Bytes,
         options: PublishOptions,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) -> u64 {
+        self.publish_sealed(state, body, options, |_| Bytes::new(), now, actions)
+    }
+
+    /// As [`Self::publish`], with a signature that `seal` makes once everything else is settled.
+    pub fn publish_sealed(
+        &mut self,
+        state: StateId,
+        body: Bytes,
+        options: PublishOptions,
+        seal: impl FnOnce(&Data<P>) -> Bytes,
         now: Instant,
         actions: &mut Vec<GossipAction<P>>,
     ) -> u64 {
@@ -163,13 +178,45 @@ impl<P: WirePeer> Gossip<P> {
             pulled: false,
             born: now,
             body,
+            signature: Bytes::new(),
         };
-        self.next_sequence += 1;
+        let sequence = data.sequence;
+        let signature = seal(&data);
         self.stats.published += 1;
-        if let Receipt::New { source, .. } = self.log.receive(&data, now) {
-            self.forward(source, &data, Slots::NONE, now, actions);
+        self.enter(Data { signature, ..data }, now, actions);
+        sequence
+    }
+
+    /// Says again in a new life what was said in one that the swarm had already seen; see [`Self::take_unsaid`].
+    pub fn publish_again(
+        &mut self,
+        update: Data<P>,
+        seal: impl FnOnce(&Data<P>) -> Bytes,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        let signature = Bytes::new();
+        let data = Data { epoch: self.epoch, sequence: self.next_sequence, signature, ..update };
+        let signature = seal(&data);
+        self.enter(Data { signature, ..data }, now, actions);
+    }
+
+    /// What this life published under an epoch that turned out to be taken: the owner publishes it again.
+    pub fn take_unsaid(&mut self) -> Vec<Data<P>> {
+        core::mem::take(&mut self.unsaid)
+    }
+
+    /// Refuses an update for good: it counts as known, is not delivered, not forwarded, and not asked for.
+    pub fn refuse(&mut self, data: &Data<P>, now: Instant) {
+        self.stats.bodies_received += 1;
+        self.stats.body_bytes_received += data.body.len() as u64;
+        if self.log.note(data, now) {
+            self.stats.refused += 1;
         }
-        data.sequence
+        self.forget_replaced();
+        if let Some(source) = self.log.source(data.origin, data.epoch) {
+            self.settle(source, data.sequence, data.pulled, now);
+        }
     }
 
     /// A new neighbour.
@@ -210,7 +257,7 @@ impl<P: WirePeer> Gossip<P> {
             (GossipMessage::Have { sources }, Some(slot)) => {
                 self.stats.haves_received += 1;
                 for has in sources {
-                    self.note_holder(slot, &has, Cause::Announced, now, actions);
+                    self.note_holder(slot, &has, Cause::Announced, now);
                     self.add_feeder(slot, &has, actions);
                 }
                 self.pump(now, actions);
@@ -284,7 +331,7 @@ impl<P: WirePeer> Gossip<P> {
         data.hops = data.hops.saturating_add(1);
         data.born = data.born - slot.map_or(Duration::ZERO, |slot| self.peers.rtt(slot) / 2);
         if self.is_from_unknown_life(data.origin, data.epoch, data.sequence + 1) {
-            self.renew_epoch(data.epoch, now, actions);
+            self.renew_epoch(data.epoch, now);
         }
         let from = slot.map_or(Slots::NONE, Slots::one);
         let receipt = self.log.receive(&data, now);
@@ -431,8 +478,8 @@ impl<P: WirePeer> Gossip<P> {
         origin == self.local && (epoch > self.epoch || epoch == self.epoch && end > self.next_sequence)
     }
 
-    /// Begins a life that the swarm has not seen, and repeats in it what this one published and still holds.
-    fn renew_epoch(&mut self, taken: Epoch, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+    /// Begins a life that the swarm has not seen; what this one published and still holds is to be said again.
+    fn renew_epoch(&mut self, taken: Epoch, now: Instant) {
         let Some(next) = taken.0.checked_add(1) else { return };
         self.stats.epochs_renewed += 1;
         let mut again = Vec::new();
@@ -443,12 +490,15 @@ impl<P: WirePeer> Gossip<P> {
         }
         self.epoch = Epoch(next);
         self.next_sequence = 0;
-        for data in again {
-            let data = Data { epoch: self.epoch, sequence: self.next_sequence, ..data };
-            self.next_sequence += 1;
-            if let Receipt::New { source, .. } = self.log.receive(&data, now) {
-                self.forward(source, &data, Slots::NONE, now, actions);
-            }
+        self.unsaid.extend(again);
+    }
+
+    fn enter(&mut self, data: Data<P>, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        self.next_sequence += 1;
+        let receipt = self.log.receive(&data, now);
+        self.forget_replaced();
+        if let Receipt::New { source, .. } = receipt {
+            self.forward(source, &data, Slots::NONE, now, actions);
         }
     }
 

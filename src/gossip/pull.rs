@@ -241,16 +241,9 @@ impl<P> Default for Request<P> {
 
 impl<P: WirePeer> Gossip<P> {
     /// Notes that a neighbour has updates; those missing here are asked for when they are late.
-    pub(super) fn note_holder(
-        &mut self,
-        slot: u8,
-        has: &SourceRanges<P>,
-        cause: Cause,
-        now: Instant,
-        actions: &mut Vec<GossipAction<P>>,
-    ) {
+    pub(super) fn note_holder(&mut self, slot: u8, has: &SourceRanges<P>, cause: Cause, now: Instant) {
         if self.is_from_unknown_life(has.origin, has.epoch, has.ranges.end()) {
-            self.renew_epoch(has.epoch, now, actions);
+            self.renew_epoch(has.epoch, now);
         }
         let tracked = self.log.track(has.origin, has.epoch, now);
         self.forget_replaced();

@@ -127,12 +127,12 @@ impl<P: WirePeer> Gossip<P> {
                 }
                 SyncKnown::Sources(theirs) => {
                     let news = self.missing_from(from, upper, &theirs);
-                    self.learn(slot, &theirs, now, actions);
+                    self.learn(slot, &theirs, now);
                     if !news.is_empty() {
                         answers.push((from, SyncItem { upper, known: SyncKnown::Answer(news) }));
                     }
                 }
-                SyncKnown::Answer(theirs) => self.learn(slot, &theirs, now, actions),
+                SyncKnown::Answer(theirs) => self.learn(slot, &theirs, now),
             }
             from = upper;
         }
@@ -140,15 +140,9 @@ impl<P: WirePeer> Gossip<P> {
         self.pump(now, actions);
     }
 
-    fn learn(
-        &mut self,
-        slot: u8,
-        theirs: &[SourceRanges<P>],
-        now: Instant,
-        actions: &mut Vec<GossipAction<P>>,
-    ) {
+    fn learn(&mut self, slot: u8, theirs: &[SourceRanges<P>], now: Instant) {
         for source in theirs {
-            self.note_holder(slot, source, Cause::Synced, now, actions);
+            self.note_holder(slot, source, Cause::Synced, now);
         }
     }
 

@@ -1,5 +1,6 @@
 //! How long bodies are kept, and the bodies of one source.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
@@ -48,6 +49,8 @@ pub(crate) struct Stored {
     pub(crate) keyframe: bool,
     pub(crate) layer: u8,
     pub(crate) hops: u8,
+    /// Boxed, as most topics are not signed.
+    pub(crate) signature: Option<Box<Bytes>>,
 }
 
 /// The bodies kept of one source, in the order of their sequences: appended at the end and dropped at the front

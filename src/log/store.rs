@@ -1,5 +1,6 @@
 //! The log of one swarm: every source's window, and the bodies that retention keeps.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::ops::{Bound, Range};
@@ -73,6 +74,7 @@ pub enum Receipt {
 /// let data = Data {
 ///     origin: 7, epoch: Epoch(1), sequence: 0, state: StateId(3), priority: Priority::Normal, keyframe: false,
 ///     layer: 0, hops: 0, pulled: false, born: now, body: Bytes::from_static(b"x"),
+///     signature: Bytes::new(),
 /// };
 /// assert!(matches!(log.receive(&data, now), Receipt::New { .. }));
 /// assert!(matches!(log.receive(&data, now), Receipt::Duplicate { .. }));
@@ -153,6 +155,22 @@ impl<P: WirePeer> Log<P> {
         }
         self.keep(index, data, now);
         Receipt::New { source: index, given_up }
+    }
+
+    /// Notes an update as known although it is refused: it will not be asked for again. False if it was known.
+    pub fn note(&mut self, data: &Data<P>, now: Instant) -> bool {
+        let Ok(index) = self.track(data.origin, data.epoch, now) else { return false };
+        let window_max = self.limits.window_max;
+        self.change_window(index, |window| {
+            let near = data.sequence < window.base().saturating_add(window_max);
+            near && window.insert(data.sequence)
+        })
+    }
+
+    /// Whether an update is known.
+    pub fn knows(&self, origin: P, epoch: Epoch, sequence: u64) -> bool {
+        let window = self.source(origin, epoch).and_then(|source| self.window(source));
+        window.is_some_and(|window| window.contains(sequence))
     }
 
     /// The tracked source, if it is.
@@ -239,6 +257,7 @@ impl<P: WirePeer> Log<P> {
             pulled: false,
             born: stored.born,
             body: stored.body.clone(),
+            signature: stored.signature.as_deref().cloned().unwrap_or_default(),
         })
     }
 
@@ -408,6 +427,7 @@ impl<P: WirePeer> Log<P> {
             keyframe: data.keyframe,
             layer: data.layer,
             hops: data.hops,
+            signature: (!data.signature.is_empty()).then(|| Box::new(data.signature.clone())),
         });
         if bytes_max == usize::MAX {
             return;

@@ -1,5 +1,6 @@
 //! The kinds of swarms, each built from the machines below it.
 
+mod guard;
 mod topic;
 
 use alloc::vec::Vec;
@@ -7,6 +8,7 @@ use alloc::vec::Vec;
 use crate::io::{Class, Event, Offence};
 use crate::time::Instant;
 use crate::wire::Message;
+pub use guard::Guard;
 pub(crate) use topic::Topic;
 pub use topic::TopicOptions;
 

@@ -5,7 +5,9 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{SwarmAction, SwarmActions};
+use super::guard::Verdict;
+use super::{Guard, SwarmAction, SwarmActions};
+use crate::authority::{AuthorityChange, AuthorityError, AuthoritySet, WriteRefusal};
 use crate::config::{Config, GossipMode};
 use crate::gossip::{Gossip, GossipAction, PublishOptions};
 use crate::id::{StateId, SwarmId, UpdateId};
@@ -13,7 +15,7 @@ use crate::io::{Class, Event, Offence, Update};
 use crate::log::Retention;
 use crate::membership::{ViewAction, Views};
 use crate::rng::Seed;
-use crate::stats::TopicStats;
+use crate::stats::{GuardStats, TopicStats};
 use crate::time::Instant;
 use crate::wire::{Data, GossipMessage, MembershipMessage, Message, WirePeer};
 
@@ -62,6 +64,9 @@ pub(crate) struct Topic<P: WirePeer> {
     swarm: SwarmId,
     views: Views<P>,
     gossip: Gossip<P>,
+    guard: Guard<P>,
+    guard_stats: GuardStats,
+    authority_changes: Vec<AuthorityChange<P>>,
     neighbors: usize,
     view_actions: Vec<ViewAction<P>>,
     gossip_actions: Vec<GossipAction<P>>,
@@ -73,6 +78,7 @@ impl<P: WirePeer> Topic<P> {
         swarm: SwarmId,
         config: &Config,
         options: &TopicOptions<P>,
+        guard: Guard<P>,
         seed: Seed,
         now: Instant,
     ) -> Self {
@@ -90,6 +96,9 @@ impl<P: WirePeer> Topic<P> {
                 frame_bytes_max,
                 seed.fork(2),
             ),
+            guard,
+            guard_stats: GuardStats::default(),
+            authority_changes: Vec::new(),
             neighbors: 0,
             view_actions: Vec::new(),
             gossip_actions: Vec::new(),
@@ -120,7 +129,10 @@ impl<P: WirePeer> Topic<P> {
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) -> UpdateId<P> {
-        let sequence = self.gossip.publish(state, payload, options, now, &mut self.gossip_actions);
+        let (guard, swarm) = (&mut self.guard, self.swarm);
+        let seal = |data: &Data<P>| guard.seal(swarm, data);
+        let sequence =
+            self.gossip.publish_sealed(state, payload, options, seal, now, &mut self.gossip_actions);
         let id = UpdateId { swarm: self.swarm, origin, epoch: self.gossip.epoch(), sequence };
         self.settle(now, actions);
         id
@@ -147,8 +159,71 @@ impl<P: WirePeer> Topic<P> {
         if !self.views.is_neighbor(from) {
             self.views.refuse_stranger(from, now, &mut self.view_actions);
         }
-        self.gossip.handle_message(from, message, now, &mut self.gossip_actions);
+        if self.admits(from, &message, now, actions) {
+            self.gossip.handle_message(from, message, now, &mut self.gossip_actions);
+        }
         self.settle(now, actions);
+    }
+
+    /// Whether a message may reach the gossip machine: new updates must be authorised and, in a signed topic, signed.
+    fn admits(
+        &mut self,
+        from: P,
+        message: &GossipMessage<P>,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+    ) -> bool {
+        let GossipMessage::Data(data) = message else { return true };
+        if self.gossip.log().knows(data.origin, data.epoch, data.sequence) {
+            return true;
+        }
+        match self.guard.judge(from, self.swarm, data, now) {
+            Verdict::Pass => true,
+            Verdict::Refuse(offence) => {
+                self.guard_stats.unauthorized += 1;
+                self.gossip.refuse(data, now);
+                actions.push(SwarmAction::Misbehaved(from, offence));
+                false
+            }
+            Verdict::Forged(offence) => {
+                self.guard_stats.forged += 1;
+                actions.push(SwarmAction::Misbehaved(from, offence));
+                false
+            }
+            Verdict::Postpone => {
+                self.guard_stats.postponed += 1;
+                false
+            }
+        }
+    }
+
+    pub(crate) fn authority(&self) -> Option<&AuthoritySet<P>> {
+        self.guard.set()
+    }
+
+    /// Lets the host change the rights; `None` if the topic has none.
+    pub(crate) fn change_authority(
+        &mut self,
+        change: impl FnOnce(&mut AuthoritySet<P>, &mut Vec<AuthorityChange<P>>) -> Result<(), AuthorityError>,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+    ) -> Option<Result<(), AuthorityError>> {
+        let set = self.guard.set_mut()?;
+        let result = change(set, &mut self.authority_changes);
+        self.settle(now, actions);
+        Some(result)
+    }
+
+    pub(crate) fn may_publish(&self, local: P, state: StateId, now: Instant) -> Result<(), WriteRefusal> {
+        self.guard.may_publish(local, state, now)
+    }
+
+    pub(crate) fn can_sign(&self) -> bool {
+        self.guard.can_sign()
+    }
+
+    pub(crate) fn seal_bytes_max(&self) -> usize {
+        self.guard.seal_bytes_max()
     }
 
     pub(crate) fn peer_lost(&mut self, peer: P, now: Instant, actions: &mut SwarmActions<P>) {
@@ -167,11 +242,15 @@ impl<P: WirePeer> Topic<P> {
         if self.gossip.poll_timeout().is_some_and(|at| at <= now) {
             self.gossip.handle_timeout(now, &mut self.gossip_actions);
         }
+        if self.guard.poll_timeout().is_some_and(|at| at <= now) {
+            self.guard.handle_timeout(now, &mut self.authority_changes);
+        }
         self.settle(now, actions);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.views.poll_timeout(), self.gossip.poll_timeout()].into_iter().flatten().min()
+        let own = [self.views.poll_timeout(), self.gossip.poll_timeout(), self.guard.poll_timeout()];
+        own.into_iter().flatten().min()
     }
 
     pub(crate) fn neighbors(&self) -> impl Iterator<Item = P> + '_ {
@@ -183,6 +262,7 @@ impl<P: WirePeer> Topic<P> {
         TopicStats {
             gossip: *self.gossip.stats(),
             views: *self.views.stats(),
+            guard: self.guard_stats,
             neighbors: self.neighbors,
             passive: self.views.passive().count(),
             sources: self.gossip.log().len(),
@@ -195,8 +275,17 @@ impl<P: WirePeer> Topic<P> {
         self.gossip.log().fingerprint()
     }
 
-    /// Hands the actions of the two machines up, and news of neighbours across.
+    /// Hands the actions of the machines up, and news of neighbours across.
     fn settle(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
+        for update in self.gossip.take_unsaid() {
+            let (guard, swarm) = (&mut self.guard, self.swarm);
+            let seal = |data: &Data<P>| guard.seal(swarm, data);
+            self.gossip.publish_again(update, seal, now, &mut self.gossip_actions);
+        }
+        for change in self.authority_changes.drain(..) {
+            let event = Event::AuthorityChanged { swarm: self.swarm, change };
+            actions.push(SwarmAction::Event(event));
+        }
         for action in self.view_actions.drain(..) {
             match action {
                 ViewAction::Send { to, message } => actions.push(SwarmAction::Send {

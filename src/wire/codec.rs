@@ -97,6 +97,16 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
+    /// The next `len` bytes, to be kept: a slice of the frame, or a copy if the rest of the frame would be kept alive for
+    /// much less than itself.
+    pub fn take_kept(&mut self, len: usize) -> Result<Bytes, WireError> {
+        if len * 2 >= self.frame.len() {
+            self.take_bytes(len)
+        } else {
+            self.take(len).map(Bytes::copy_from_slice)
+        }
+    }
+
     /// The next `N` bytes.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let mut bytes = [0; N];

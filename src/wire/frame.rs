@@ -22,6 +22,7 @@ pub(crate) const DATA_HEADER_BYTES_MAX_WITHOUT_PEER: usize = 1 + 4 + 4 + 10 + 1 
 
 const HOPS_MAX: u8 = 63;
 const PULLED: u8 = 0x40;
+const SIGNED: u8 = 0x80;
 
 const DATA: u8 = 0x80;
 const SAME_SWARM_DATA: u8 = 0x08;
@@ -220,12 +221,17 @@ fn put_data<P: WirePeer>(out: &mut impl Put, data: &Data<P>, now: Instant) {
     data.origin.encode(out);
     out.put(&data.epoch.0.to_le_bytes());
     out.put_varint(data.sequence);
-    out.put_u8(data.hops.min(HOPS_MAX) | if data.pulled { PULLED } else { 0 });
+    let signed = if data.signature.is_empty() { 0 } else { SIGNED };
+    out.put_u8(data.hops.min(HOPS_MAX) | if data.pulled { PULLED } else { 0 } | signed);
     let age_ms = (now - data.born).as_micros().div_ceil(1_000);
     out.put(&age_to_wire(u64::try_from(age_ms).unwrap_or(u64::MAX)).to_le_bytes());
     out.put_varint(data.state.0);
     out.put_varint(data.body.len() as u64);
     out.put(&data.body);
+    if !data.signature.is_empty() {
+        out.put_varint(data.signature.len() as u64);
+        out.put(&data.signature);
+    }
 }
 
 fn read_data<P: WirePeer>(reader: &mut Reader<'_>, kind: u8, now: Instant) -> Result<Data<P>, WireError> {
@@ -239,13 +245,19 @@ fn read_data<P: WirePeer>(reader: &mut Reader<'_>, kind: u8, now: Instant) -> Re
     let epoch = Epoch(reader.u32()?);
     let sequence = read_sequence(reader)?;
     let hops = reader.u8()?;
-    if hops > HOPS_MAX | PULLED {
-        return Err(WireError::Range);
-    }
     let age = Duration::from_millis(age_from_wire(u16::from_le_bytes(reader.array()?)));
     let state = StateId(reader.varint()?);
     let length = reader.count(1)?;
-    let body = reader.take_bytes(length)?;
+    let body = reader.take_kept(length)?;
+    let signature = if hops & SIGNED == 0 {
+        Bytes::new()
+    } else {
+        let length = reader.count(1)?;
+        if length == 0 {
+            return Err(WireError::Range);
+        }
+        reader.take_kept(length)?
+    };
     Ok(Data {
         origin,
         epoch,
@@ -258,6 +270,7 @@ fn read_data<P: WirePeer>(reader: &mut Reader<'_>, kind: u8, now: Instant) -> Re
         pulled: hops & PULLED != 0,
         born: now - age,
         body,
+        signature,
     })
 }
 

@@ -179,6 +179,8 @@ pub struct Data<P> {
     pub born: Instant,
     /// The payload.
     pub body: Bytes,
+    /// What the origin signed of it; empty in topics that are not signed.
+    pub signature: Bytes,
 }
 
 /// Some updates of one source.

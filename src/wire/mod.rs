@@ -7,7 +7,8 @@
 //! message  := kind u8 · [tag u32, for swarm messages unless the kind says "same swarm"] · fields
 //! kind     := 1 pp k s lll   data: priority, keyframe, same swarm, layer
 //!           | 0 s ······     the rest: same swarm, number
-//! data     := origin · epoch u32 · sequence varint · pulled and hops u8 · age u16 · state varint · length varint · body
+//! data     := origin · epoch u32 · sequence varint · signed, pulled and hops u8 · age u16 · state varint · length varint · body
+//!             [· length varint · signature]
 //! ```
 //!
 //! "Same swarm" means the swarm of the message before. Numbers are least byte first.

@@ -1,0 +1,177 @@
+//! The guard of a topic: who may write what, and whether it was really they.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bytes::Bytes;
+
+use crate::authority::{
+    AuthorityChange, AuthoritySet, Signature, Signer, Verifier, VerifyBudget, VerifyLimits, WriteRefusal,
+    sign_update, verify_update,
+};
+use crate::id::{PeerId, StateId, SwarmId};
+use crate::io::Offence;
+use crate::time::Instant;
+use crate::wire::{Data, WirePeer};
+
+/// What protects a topic; without one, every member may write everything, and nothing is signed.
+///
+/// All members should have the same policies and the same idea of keys. Every update is judged before it is delivered and before
+/// it is forwarded: first who may write the state (cheap), then the signature (dear, and therefore within a budget for
+/// each peer that sends).
+///
+/// ```
+/// use suffuse::authority::{AuthorityLimits, AuthoritySet, Policy};
+/// use suffuse::{Guard, SwarmId};
+///
+/// let swarm = SwarmId::from_name("announcements");
+/// let only_ann = AuthoritySet::new(swarm, 1u64, Policy::Exclusive { owner: 1 }, AuthorityLimits::default());
+/// let guard = Guard::new().authority(only_ann);
+/// ```
+pub struct Guard<P> {
+    authority: Option<AuthoritySet<P>>,
+    keys: Option<Keys<P>>,
+    budget: VerifyBudget<P>,
+    scratch: Vec<u8>,
+}
+
+struct Keys<P> {
+    signer: Option<Box<dyn Signer + Send>>,
+    verifier: Box<dyn Verifier<P> + Send>,
+}
+
+/// What is to be done with a new update.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// Deliver it and pass it on.
+    Pass,
+    /// Drop it, and never ask for it again: it is genuine, but its origin may not write the state.
+    Refuse(Offence),
+    /// Drop it as if it had never come: it is not genuine.
+    Forged(Offence),
+    /// Drop it for now: its sender has used up what may be spent on its signatures.
+    Postpone,
+}
+
+impl<P: PeerId> Guard<P> {
+    /// A guard that lets everything pass.
+    pub fn new() -> Self {
+        Self {
+            authority: None,
+            keys: None,
+            budget: VerifyBudget::new(VerifyLimits::default()),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The same, with these rights. The set must be made for the topic's swarm.
+    #[must_use]
+    pub fn authority(mut self, set: AuthoritySet<P>) -> Self {
+        self.authority = Some(set);
+        self
+    }
+
+    /// The same for a signed topic: own updates are signed by `signer`, those of others are checked by `verifier`, which binds
+    /// peers to keys.
+    #[must_use]
+    pub fn signed(
+        mut self,
+        signer: impl Signer + Send + 'static,
+        verifier: impl Verifier<P> + Send + 'static,
+    ) -> Self {
+        self.keys = Some(Keys { signer: Some(Box::new(signer)), verifier: Box::new(verifier) });
+        self
+    }
+
+    /// The same for a member of a signed topic that only listens and relays.
+    #[must_use]
+    pub fn verified(mut self, verifier: impl Verifier<P> + Send + 'static) -> Self {
+        self.keys = Some(Keys { signer: None, verifier: Box::new(verifier) });
+        self
+    }
+
+    /// The same, with other bounds on what verification may cost.
+    #[must_use]
+    pub fn verify_limits(mut self, limits: VerifyLimits) -> Self {
+        self.budget = VerifyBudget::new(limits);
+        self
+    }
+}
+
+impl<P: PeerId> Default for Guard<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: WirePeer> Guard<P> {
+    pub(crate) fn set(&self) -> Option<&AuthoritySet<P>> {
+        self.authority.as_ref()
+    }
+
+    pub(crate) fn set_mut(&mut self) -> Option<&mut AuthoritySet<P>> {
+        self.authority.as_mut()
+    }
+
+    pub(crate) fn may_publish(&self, local: P, state: StateId, now: Instant) -> Result<(), WriteRefusal> {
+        self.authority.as_ref().map_or(Ok(()), |set| set.check_write(local, state, now))
+    }
+
+    /// Whether updates of this node can be signed, if they must be.
+    pub(crate) fn can_sign(&self) -> bool {
+        self.keys.as_ref().is_none_or(|keys| keys.signer.is_some())
+    }
+
+    /// Room that a signature takes in a frame, at most.
+    pub(crate) fn seal_bytes_max(&self) -> usize {
+        if self.keys.is_some() { Signature::BYTES_MAX + 1 } else { 0 }
+    }
+
+    /// The signature of an own update, or nothing in a topic that is not signed.
+    pub(crate) fn seal(&mut self, swarm: SwarmId, data: &Data<P>) -> Bytes {
+        match self.keys.as_ref().and_then(|keys| keys.signer.as_ref()) {
+            Some(signer) => {
+                let signature = sign_update(swarm, data, signer.as_ref(), &mut self.scratch);
+                Bytes::copy_from_slice(signature.as_bytes())
+            }
+            None => Bytes::new(),
+        }
+    }
+
+    /// Judges an update that is not known yet, sent by `from`.
+    pub(crate) fn judge(&mut self, from: P, swarm: SwarmId, data: &Data<P>, now: Instant) -> Verdict {
+        let may_write = self.may_publish(data.origin, data.state, now).is_ok();
+        if let Some(keys) = &self.keys {
+            if data.signature.is_empty() {
+                return Verdict::Forged(Offence::BadSignature);
+            }
+            if !self.budget.take(from, 1, now) {
+                return Verdict::Postpone;
+            }
+            if !verify_update(swarm, data, &data.signature, keys.verifier.as_ref(), &mut self.scratch) {
+                return Verdict::Forged(Offence::BadSignature);
+            }
+        }
+        if may_write { Verdict::Pass } else { Verdict::Refuse(Offence::NotAuthorized) }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.authority.as_ref().and_then(AuthoritySet::poll_timeout)
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, changes: &mut Vec<AuthorityChange<P>>) {
+        if let Some(set) = &mut self.authority {
+            set.handle_timeout(now, changes);
+        }
+    }
+}
+
+impl<P: fmt::Debug> fmt::Debug for Guard<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("authority", &self.authority)
+            .field("signed", &self.keys.is_some())
+            .finish_non_exhaustive()
+    }
+}
