@@ -89,7 +89,8 @@ impl Subscribers {
             hole = last;
         }
         self.list.pop();
-        if self.list.spilled() && self.list.len() < self.list.capacity() / 2 {
+        let few = self.list.len() <= self.list.inline_size();
+        if self.list.spilled() && (few || self.list.len() < self.list.capacity() / 2) {
             self.list.shrink_to_fit();
         }
     }
