@@ -631,6 +631,29 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_put_out_while_there_is_a_place() {
+        let mut rng = Rng::new(Seed::from_u64(6));
+        let mut detached = 0;
+        for _ in 0..400 {
+            let (mut tree, mut model) = (Tree::new(0, 3).unwrap(), Model::new(3));
+            for count in 1..150 {
+                let step = match rng.below(8) {
+                    0 => Step::Leave(rng.next_u64() as u32),
+                    1 => Step::SetCapacity(rng.next_u64() as u32, rng.next_u64() as u16),
+                    2 => Step::ReRoot(rng.next_u64() as u32),
+                    _ => Step::Join(count, rng.next_u64() as u16),
+                };
+                // The model panics if somebody is put out without need.
+                let changes =
+                    model.step(&mut tree, step, |drawn| [0, 0, 0, 0, 1, 2, 4, 5][usize::from(drawn % 8)]);
+                detached += changes.iter().filter(|change| matches!(change, Change::Detached { .. })).count();
+            }
+            model.check(&tree);
+        }
+        assert!(detached > 100, "only {detached} were put out");
+    }
+
+    #[test]
     fn a_chain_works() {
         let mut changes = Vec::new();
         let mut tree = Tree::new(0u32, 1).unwrap();
