@@ -1,6 +1,6 @@
 //! The nodes of a tree in one slab, with what finding places among them needs.
 //!
-//! A node takes 32 bytes and its peer, and 5 to 10 bytes of the index from peer to slot. Every attached node is in
+//! A node takes 32 bytes and its peer, and 6 to 12 bytes of the index from peer to slot. Every attached node is in
 //! one list, that of its depth, its state and the class of its capacity; so the shallowest free place, the deepest
 //! leaf and the weakest node of a level are each a few bit operations away.
 
