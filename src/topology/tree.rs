@@ -27,7 +27,7 @@ use crate::id::PeerId;
 ///   That is no bound on the depth. Random mixtures under random joins and departures stay within one of the
 ///   optimum without any rebalancing; where many weak peers come before the strong ones (2,000 of capacity 1, then
 ///   200 of 20) the depth lags far behind until there have been enough operations, or a `rebalance`.
-/// - A join moves nobody, if all capacities are equal. A departure moves at most f + 2 others, 1 or 2 if a leaf
+/// - A join moves nobody, if all capacities are equal. A departure moves at most f + 2 others, and at most 2 if a leaf
 ///   departs. With mixed capacities an operation makes up to four further improvements, of at most 2f + 2 moves
 ///   each, f being the greatest capacity involved.
 ///
