@@ -1,6 +1,6 @@
 //! The nodes of a tree in one slab, with what finding places among them needs.
 //!
-//! A node takes 32 bytes and its peer, and 5 to 10 bytes of the index from peer to slot. Every attached node is in
+//! A node takes 32 bytes and its peer, and 6 to 12 bytes of the index from peer to slot. Every attached node is in
 //! one list, that of its depth, its state and the class of its capacity; so the shallowest free place, the deepest
 //! leaf and the weakest node of a level are each a few bit operations away.
 
@@ -44,7 +44,9 @@ pub(super) struct Node<P> {
     pub(super) next: u32,
     /// The first sibling's is the last sibling, so that children can be appended at once.
     prev: u32,
+    /// `NONE` at the last of the list.
     list_next: u32,
+    /// The first one's is the last one, or `FLOATING`.
     list_prev: u32,
     pub(super) capacity: u16,
     pub(super) children: u16,
@@ -331,7 +333,9 @@ impl<P: PeerId> Arena<P> {
         }
         let level = &mut self.levels[depth];
         let head = level.heads[list];
-        level.heads[list] = slot;
+        if head == NONE {
+            level.heads[list] = slot;
+        }
         level.mask |= 1 << list;
         level.nodes += 1;
         level.free += free;
@@ -339,11 +343,13 @@ impl<P: PeerId> Arena<P> {
         if free > 0 {
             self.free_from = self.free_from.min(depth);
         }
+        let mut last = slot;
         if head != NONE {
-            self.node_mut(head).list_prev = slot;
+            last = core::mem::replace(&mut self.node_mut(head).list_prev, slot);
+            self.node_mut(last).list_next = slot;
         }
         let node = self.node_mut(slot);
-        (node.list_prev, node.list_next) = (NONE, head);
+        (node.list_prev, node.list_next) = (last, NONE);
     }
 
     fn delist(&mut self, slot: u32) {
@@ -352,7 +358,8 @@ impl<P: PeerId> Arena<P> {
         let (free, class) = (u64::from(node.capacity - node.children), class(node.capacity) as usize);
         let (list_prev, list_next) = (node.list_prev, node.list_next);
         let level = &mut self.levels[depth];
-        if list_prev == NONE {
+        let head = level.heads[list];
+        if head == slot {
             level.heads[list] = list_next;
             if list_next == NONE {
                 level.mask &= !(1 << list);
@@ -361,11 +368,13 @@ impl<P: PeerId> Arena<P> {
         level.nodes -= 1;
         level.free -= free;
         self.class_counts[class] -= 1;
-        if list_prev != NONE {
+        if head != slot {
             self.node_mut(list_prev).list_next = list_next;
         }
         if list_next != NONE {
             self.node_mut(list_next).list_prev = list_prev;
+        } else if head != slot {
+            self.node_mut(head).list_prev = list_prev;
         }
         self.node_mut(slot).list_prev = FLOATING;
     }
@@ -415,9 +424,10 @@ impl<P: PeerId> Arena<P> {
         })
     }
 
-    /// The childless node of the highest class on the deepest level.
+    /// The childless node of the highest class on the deepest level that came there last.
     pub(super) fn deepest_leaf(&self) -> Option<u32> {
-        self.strongest(self.levels.len() - 1, CHILDLESS)
+        let first = self.strongest(self.levels.len() - 1, CHILDLESS)?;
+        Some(self.node(first).list_prev)
     }
 
     /// The shallowest node of class 0.
@@ -528,15 +538,14 @@ impl<P: PeerId> Arena<P> {
         let mut listed = 0;
         for (depth, level) in self.levels.iter().enumerate() {
             for (list, &head) in level.heads.iter().enumerate() {
-                let (mut slot, mut before) = (head, NONE);
+                let (mut slot, mut before) = (head, None);
                 while slot != NONE {
                     let node = self.node(slot);
-                    assert_eq!(
-                        (Self::list_of(node), usize::from(node.depth), node.list_prev),
-                        (list, depth, before)
-                    );
-                    (slot, before, listed) = (node.list_next, slot, listed + 1);
+                    assert_eq!((Self::list_of(node), usize::from(node.depth)), (list, depth));
+                    assert!(before.is_none_or(|before| node.list_prev == before));
+                    (slot, before, listed) = (node.list_next, Some(slot), listed + 1);
                 }
+                assert!(before.is_none_or(|last| self.node(head).list_prev == last));
             }
         }
         assert_eq!(listed, self.len());

@@ -45,6 +45,7 @@ impl<P: PeerId> Moves<P> {
         let slot = self.arena.insert(peer, capacity);
         self.touched.push(Touch { peer, from: None, to: None });
         self.attach(slot);
+        self.attach_orphans();
     }
 
     /// Whether a new peer of this capacity would find a place: a free one, or that of a peer of capacity 0.
@@ -151,7 +152,7 @@ impl<P: PeerId> Moves<P> {
     }
 
     /// Puts a floating node in the shallowest free place. If there is none, it takes the place of a node of
-    /// capacity 0, which goes on to look for another; or, if it has capacity 0 itself, it is detached.
+    /// capacity 0, which becomes an orphan; or, if it has capacity 0 itself, it is detached.
     fn attach(&mut self, slot: u32) {
         if let Some(parent) = self.shallowest_free() {
             return self.place(slot, parent);
@@ -162,7 +163,7 @@ impl<P: PeerId> Moves<P> {
             let parent = self.arena.node(displaced).parent;
             self.float(displaced);
             self.place(slot, parent);
-            self.attach(displaced);
+            self.orphans.push(displaced);
             return;
         }
         debug_assert_eq!(node.capacity, 0, "{:?} has capacity, but no place was found for it", node.peer);
@@ -170,14 +171,21 @@ impl<P: PeerId> Moves<P> {
         self.arena.remove(slot);
     }
 
-    /// Attaches the orphans, the strongest first: they bring the places that the others need.
+    /// Attaches the orphans, the strongest first: they bring the places that the others need. Those that are
+    /// displaced come last, when all places are known.
     fn attach_orphans(&mut self) {
-        let mut orphans = core::mem::take(&mut self.orphans);
-        orphans.sort_by_key(|&slot| core::cmp::Reverse(class(self.arena.node(slot).capacity)));
-        for slot in orphans.drain(..) {
-            self.attach(slot);
+        while !self.orphans.is_empty() {
+            let mut orphans = core::mem::take(&mut self.orphans);
+            orphans.sort_by_key(|&slot| core::cmp::Reverse(class(self.arena.node(slot).capacity)));
+            // The weak wait for whoever the strong displace.
+            let strong = orphans.partition_point(|&slot| self.arena.node(slot).capacity > 0);
+            if strong > 0 {
+                self.orphans = orphans.split_off(strong);
+            }
+            for slot in orphans {
+                self.attach(slot);
+            }
         }
-        self.orphans = orphans;
     }
 
     fn shallowest_free(&mut self) -> Option<u32> {
