@@ -187,6 +187,7 @@ fn message() -> impl Strategy<Value = Message<u64>> {
             0u64..2_000,
             prop::collection::vec(any::<u8>(), 0..40),
         ),
+        prop::collection::vec(any::<u8>(), 0..97),
     )
         .prop_map(
             |(
