@@ -578,7 +578,7 @@ impl<P: WirePeer> Engine<P> {
             return false;
         }
         diagnose!(debug, ?peer, ?state, "link opened");
-        self.links.insert(peer, Link::new(state, &self.config.link, now));
+        self.links.insert(peer, Link::new(state, self.local > peer, &self.config.link, now));
         self.egress.open(peer, state == LinkState::Up, now);
         self.schedule_link(peer);
         true

@@ -34,13 +34,14 @@ pub(crate) enum LinkState {
 }
 
 impl Link {
-    pub(crate) fn new(state: LinkState, config: &LinkConfig, now: Instant) -> Self {
+    pub(crate) fn new(state: LinkState, patient: bool, config: &LinkConfig, now: Instant) -> Self {
+        let liveness = Liveness::new(config, now);
         Self {
             state,
             dialing: matches!(state, LinkState::Connecting { .. }),
             holders: 0,
             used: now,
-            liveness: Liveness::new(config, now),
+            liveness: if patient { liveness.patient() } else { liveness },
             budget: InboundBudget::new(now),
         }
     }
