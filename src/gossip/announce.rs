@@ -5,8 +5,8 @@ use core::ops::Range;
 
 use smallvec::SmallVec;
 
+use super::page::pages;
 use super::peers::Slots;
-use super::sync::pages;
 use super::{Gossip, GossipAction};
 use crate::log::{RangeSet, SourceIndex};
 use crate::time::Instant;

@@ -11,9 +11,11 @@
 //! | `route.rs` | to whom the updates of a source are pushed |
 //! | `announce.rs` | who is told of updates that were not pushed |
 //! | `pull.rs` | what is asked of whom, and when again |
+//! | `page.rs` | how lists are cut to fit frames |
 //! | `sync.rs` | reconciliation between two neighbours |
 
 mod announce;
+mod page;
 mod peers;
 mod pull;
 mod route;

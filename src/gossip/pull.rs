@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
 
+use super::page::pages;
 use super::peers::Slots;
-use super::sync::pages;
 use super::{Gossip, GossipAction};
 use crate::config::{GossipConfig, GossipMode};
 use crate::io::LagReason;

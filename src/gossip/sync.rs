@@ -7,6 +7,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::page::{known, source_bytes};
 use super::peers::Slots;
 use super::pull::Cause;
 use super::{Gossip, GossipAction};
@@ -25,9 +26,6 @@ const SPLIT: usize = 16;
 
 /// Frames sent in answer to one page, at most; the next round does the rest.
 const PAGES_MAX: usize = 16;
-
-/// Ranges of one source in a message, at most; the rest follows when these are mended.
-const RANGES_MAX: usize = 32;
 
 /// How soon a new neighbour is reconciled with, at most.
 const FIRST_SYNC: Duration = Duration::from_millis(100);
@@ -242,12 +240,6 @@ impl<P: WirePeer> Gossip<P> {
     }
 }
 
-fn known<P>(origin: P, epoch: Epoch, ranges: RangeSet) -> SourceRanges<P> {
-    let ranges =
-        if ranges.range_count() > RANGES_MAX { ranges.iter().take(RANGES_MAX).collect() } else { ranges };
-    SourceRanges { origin, epoch, ranges }
-}
-
 /// Cuts a list of sources that does not fit one frame into several intervals.
 fn split_item<P: WirePeer>(
     lower: Option<P>,
@@ -283,26 +275,6 @@ fn split_item<P: WirePeer>(
     parts
 }
 
-/// Cuts a list into messages that fit `bytes_max`, and sources with very many ranges to the first of them.
-pub(super) fn pages<P: WirePeer>(
-    list: Vec<SourceRanges<P>>,
-    bytes_max: usize,
-) -> impl Iterator<Item = Vec<SourceRanges<P>>> {
-    let mut rest =
-        list.into_iter().map(|source| known(source.origin, source.epoch, source.ranges)).peekable();
-    core::iter::from_fn(move || {
-        let mut bytes = 0;
-        let mut page = Vec::new();
-        while let Some(source) =
-            rest.next_if(|source| page.is_empty() || bytes + source_bytes(source) <= bytes_max)
-        {
-            bytes += source_bytes(&source);
-            page.push(source);
-        }
-        (!page.is_empty()).then_some(page)
-    })
-}
-
 fn item_bytes<P: WirePeer>(item: &SyncItem<P>) -> usize {
     match &item.known {
         SyncKnown::Skip => 1,
@@ -311,16 +283,4 @@ fn item_bytes<P: WirePeer>(item: &SyncItem<P>) -> usize {
             4 + list.iter().map(source_bytes).sum::<usize>()
         }
     }
-}
-
-/// The size of a source's ranges on the wire, at most.
-fn source_bytes<P: WirePeer>(source: &SourceRanges<P>) -> usize {
-    let varint = |number: u64| (70 - (number | 1).leading_zeros() as usize) / 7;
-    let mut at = 0;
-    let ranges = source.ranges.iter().map(|range| {
-        let bytes = varint(range.start - at) + varint(range.end - range.start);
-        at = range.end;
-        bytes
-    });
-    P::WIRE_BYTES + 4 + 2 + ranges.sum::<usize>()
 }
