@@ -3,7 +3,7 @@
 //! ```text
 //! bit    63 ···················· 6   5 4 3   2 1 0
 //!        number of the stream        kind    layer
-//! kind   0 the application's own, 1 visual, 2 audio, 3 chat, 4 to 7 reserved
+//! kind   0 the application's own, 1 visual, 2 audio, 3 chat, 4 data, 5 to 7 reserved
 //! ```
 //!
 //! Every track has its own combination of the three, so no two are equal. The kind is in the low bits because states
@@ -14,21 +14,11 @@ use alloc::vec::Vec;
 
 use crate::authority::{AuthorityChange, AuthorityError, AuthoritySet, Policy, StateRange};
 use crate::id::{PeerId, StateId};
+use crate::interest::{StreamTracks, TrackKind};
 use crate::time::Instant;
 
 /// Layers per kind of track.
 pub const LAYERS: u8 = 8;
-
-/// What a track carries.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum TrackKind {
-    /// Pictures.
-    Visual,
-    /// Sound.
-    Audio,
-    /// Messages of everybody.
-    Chat,
-}
 
 /// The states of one livestream inside a swarm, by construction distinct from those of every other number.
 ///
@@ -75,6 +65,7 @@ impl LivestreamTracks {
             1 => TrackKind::Visual,
             2 => TrackKind::Audio,
             3 => TrackKind::Chat,
+            4 => TrackKind::Data,
             _ => return None,
         };
         Some((Self { stream: state.0 >> 6 }, kind, (state.0 & 7) as u8))
@@ -106,6 +97,11 @@ impl LivestreamTracks {
         self.base(TrackKind::Chat)
     }
 
+    /// Captions, scores, telemetry; first of its kind.
+    pub const fn data(self) -> StateId {
+        self.base(TrackKind::Data)
+    }
+
     /// One layer of a kind, or one room of the chat; `None` from [`LAYERS`] on.
     pub const fn layer(self, kind: TrackKind, layer: u8) -> Option<StateId> {
         if layer < LAYERS { Some(StateId(self.base(kind).0 | layer as u64)) } else { None }
@@ -126,6 +122,11 @@ impl LivestreamTracks {
         self.range(TrackKind::Chat)
     }
 
+    /// All data of the stream.
+    pub const fn data_range(self) -> StateRange {
+        self.range(TrackKind::Data)
+    }
+
     /// Every state of the stream, reserved ones too: what a broadcaster's mute-all covers.
     pub const fn all(self) -> StateRange {
         let first = self.stream << 6;
@@ -137,7 +138,7 @@ impl LivestreamTracks {
         ordered(self.base(TrackKind::Visual).0, self.base(TrackKind::Audio).0 | 7)
     }
 
-    /// Sets the policies: `broadcaster` alone writes pictures and sound, everybody writes chat. In the name of the
+    /// Sets the policies: `broadcaster` alone writes pictures, sound and data, everybody writes chat. In the name of the
     /// swarm's founder. If a policy cannot be set, those before it stay.
     pub fn install<P: PeerId>(
         self,
@@ -150,6 +151,7 @@ impl LivestreamTracks {
         let media = Policy::Exclusive { owner: broadcaster };
         set.set_policy(founder, self.visual_range(), media, now, changes)?;
         set.set_policy(founder, self.audio_range(), media, now, changes)?;
+        set.set_policy(founder, self.data_range(), media, now, changes)?;
         set.set_policy(founder, self.chat_range(), Policy::Open, now, changes)
     }
 
@@ -158,6 +160,7 @@ impl LivestreamTracks {
             TrackKind::Visual => 1,
             TrackKind::Audio => 2,
             TrackKind::Chat => 3,
+            TrackKind::Data => 4,
         };
         StateId(self.stream << 6 | kind << 3)
     }
@@ -165,6 +168,19 @@ impl LivestreamTracks {
     const fn range(self, kind: TrackKind) -> StateRange {
         let first = self.base(kind).0;
         ordered(first, first | 7)
+    }
+}
+
+/// The base tracks of each kind, for [`InterestMap::set_role`](crate::InterestMap::set_role): a viewer's or lurker's interest
+/// in all of them changes at once.
+impl From<LivestreamTracks> for StreamTracks {
+    fn from(tracks: LivestreamTracks) -> Self {
+        Self::new([
+            (tracks.visual(), TrackKind::Visual),
+            (tracks.audio(), TrackKind::Audio),
+            (tracks.chat(), TrackKind::Chat),
+            (tracks.data(), TrackKind::Data),
+        ])
     }
 }
 
@@ -183,7 +199,7 @@ mod tests {
     use alloc::collections::BTreeSet;
     use proptest::prelude::*;
 
-    const KINDS: [TrackKind; 3] = [TrackKind::Visual, TrackKind::Audio, TrackKind::Chat];
+    const KINDS: [TrackKind; 4] = [TrackKind::Visual, TrackKind::Audio, TrackKind::Chat, TrackKind::Data];
 
     #[test]
     fn broadcaster_and_viewer_have_their_tracks() {
@@ -234,7 +250,8 @@ mod tests {
                         prop_assert!(seen.insert(state));
                         prop_assert!(tracks.all().contains(state));
                         prop_assert_eq!(LivestreamTracks::parse(state), Some((tracks, kind, layer)));
-                        prop_assert_eq!(tracks.media().contains(state), kind != TrackKind::Chat);
+                        let media = matches!(kind, TrackKind::Visual | TrackKind::Audio);
+                        prop_assert_eq!(tracks.media().contains(state), media);
                     }
                 }
             }

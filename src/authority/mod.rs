@@ -57,7 +57,7 @@ pub use checker::{Freshness, ProofChecker, ProofLimits};
 #[cfg(feature = "ed25519")]
 pub use ed25519::{Ed25519Signer, Ed25519Verifier, KeyError, KeyRing};
 pub use error::{AuthorityError, ProofError, WriteRefusal};
-pub use livestream::{LAYERS, LivestreamTracks, TrackKind};
+pub use livestream::{LAYERS, LivestreamTracks};
 pub use policy::{AuthorityChange, AuthorityLimits, GrantTerms, Policy, StateRange};
 pub use proof::{Certificate, Claim, Proof, Signature, SignedCertificate, Signer, Verifier, WallTime};
 pub use set::AuthoritySet;

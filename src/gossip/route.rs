@@ -112,6 +112,9 @@ impl Routes {
     pub(super) fn on_first(&mut self, source: SourceIndex, origin_digest: u64, slot: u8, now: Instant) {
         let route = self.route(source, origin_digest);
         route.feeders |= Slots::one(slot);
+        // A feeder has every update before us; pushing to it would only make it take us for the better source.
+        route.push.remove(slot);
+        route.partial.remove(slot);
         route.misses = 0;
         route.last_push = now;
         if route.updates < COLD_UPDATES {
@@ -127,14 +130,14 @@ impl Routes {
         let mut others = route.feeders & !route.partial_feeders;
         others.remove(slot);
         if others.len() < full_feeders && !route.partial_feeders.contains(slot) {
+            // Two that feed each other do so both ways: whoever has an update first passes it on.
             route.feeders |= Slots::one(slot);
             return None;
         }
+        route.push.remove(slot);
         if route.partial_feeders.contains(slot) {
             return None;
         }
-        // Whoever pushes to us has the update before us: pushing back is never of use.
-        route.push.remove(slot);
         if extra_percent > 0 && route.partial_feeders.is_empty() {
             route.feeders |= Slots::one(slot);
             route.partial_feeders |= Slots::one(slot);

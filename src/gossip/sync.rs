@@ -12,8 +12,6 @@ use super::peers::Slots;
 use super::pull::Cause;
 use super::{Gossip, GossipAction};
 use crate::config::GossipConfig;
-use crate::id::Epoch;
-use crate::log::RangeSet;
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::wire::{GossipMessage, SourceRanges, SyncItem, SyncKnown, WirePeer};
