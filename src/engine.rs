@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -66,6 +67,12 @@ enum Wake<P> {
 
 /// The frame's version byte.
 const FRAME_HEADER_BYTES: usize = 1;
+
+/// A peer is told at most this often that a swarm is not joined here.
+const DISOWN_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The least time between two wake-ups. Machines ask for "at once" now and then; none may make a host spin.
+const TICK: Duration = Duration::from_micros(1);
 
 impl<P: WirePeer> Engine<P> {
     /// An engine for the peer `local`, without swarms or links.
@@ -495,11 +502,14 @@ impl<P: WirePeer> Engine<P> {
         }
     }
 
-    /// Tells a peer that this engine is not in a swarm; at most once a second for each link.
+    /// Tells a peer that this engine is not in a swarm, not too often.
     fn say_bye(&mut self, to: P, tag: SwarmTag, now: Instant) {
-        let key = crate::rng::mix(u64::from(tag.0));
-        let message = Message::Membership(MembershipMessage::Bye { leaving: true });
-        self.enqueue(to, tag, message, Class::Control, None, Some(key), now);
+        let Some(link) = self.links.get_mut(&to) else { return };
+        if link.disowned.is_none_or(|at| now - at >= DISOWN_INTERVAL) {
+            link.disowned = Some(now);
+            let message = Message::Membership(MembershipMessage::Bye { leaving: true });
+            self.send(to, tag, message, Class::Control, now);
+        }
     }
 
     fn malformed(&mut self, from: P, error: wire::WireError) {
@@ -521,7 +531,7 @@ impl<P: WirePeer> Engine<P> {
         let Some(joined) = self.swarms.get_mut(&tag) else { return };
         let mut actions = core::mem::take(&mut self.actions);
         act(&mut joined.topic, now, &mut actions);
-        self.deadlines.set(Wake::Swarm(tag), joined.topic.poll_timeout());
+        self.deadlines.set(Wake::Swarm(tag), joined.topic.poll_timeout().map(|at| at.max(now + TICK)));
         for action in actions.drain(..) {
             self.carry_out(tag, action, now);
         }
@@ -681,6 +691,7 @@ impl<P: WirePeer> Engine<P> {
 
     fn schedule_link(&mut self, peer: P) {
         let deadline = self.links.get(&peer).and_then(|link| link.poll_timeout(&self.config.link));
+        let deadline = deadline.map(|at| at.max(self.now + TICK));
         self.deadlines.set(Wake::Link(peer), deadline);
     }
 

@@ -17,6 +17,8 @@ pub(crate) struct Link {
     /// When it was last of use.
     pub(crate) used: Instant,
     pub(crate) liveness: Liveness,
+    /// When the peer was last told that a swarm is not joined here.
+    pub(crate) disowned: Option<Instant>,
     budget: InboundBudget,
 }
 
@@ -42,6 +44,7 @@ impl Link {
             holders: 0,
             used: now,
             liveness: if patient { liveness.patient() } else { liveness },
+            disowned: None,
             budget: InboundBudget::new(now),
         }
     }

@@ -47,6 +47,8 @@ pub struct GossipStats {
     pub grafts_sent: u64,
     /// Such requests received.
     pub grafts_received: u64,
+    /// Feeders given up for faster ones.
+    pub swaps: u64,
     /// Requests not to be pushed a source's updates.
     pub prunes_sent: u64,
     /// Such requests received.

@@ -10,7 +10,7 @@ use super::peers::Slots;
 use super::{Gossip, GossipAction};
 use crate::log::{RangeSet, SourceIndex};
 use crate::time::Instant;
-use crate::wire::{GossipMessage, SourceRanges, WirePeer};
+use crate::wire::{Data, GossipMessage, SourceRanges, WirePeer};
 
 /// Updates kept for announcement, at most; then they are announced at once.
 const FRESH_MAX: usize = 1_024;
@@ -67,6 +67,17 @@ impl Announcer {
 }
 
 impl<P: WirePeer> Gossip<P> {
+    /// Announces one update at once to everybody but `have_it`.
+    pub(super) fn flash(&mut self, data: &Data<P>, have_it: Slots, actions: &mut Vec<GossipAction<P>>) {
+        let ranges = RangeSet::from(data.sequence..data.sequence + 1);
+        let source = SourceRanges { origin: data.origin, epoch: data.epoch, ranges };
+        for slot in (self.peers.all() & !have_it).iter() {
+            self.stats.haves_sent += 1;
+            let sources = alloc::vec![source.clone()];
+            self.send(slot, GossipMessage::Have { sources }, actions);
+        }
+    }
+
     /// Sends what was gathered.
     pub(super) fn announce(&mut self, actions: &mut Vec<GossipAction<P>>) {
         self.announcer.at = None;

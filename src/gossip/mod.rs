@@ -45,6 +45,15 @@ use sync::Syncer;
 /// and an announcement costs less than a copy.
 const PUSH_AGE_MAX: Duration = Duration::from_secs(1);
 
+/// By how much another neighbour must be faster to become the feeder.
+const SWAP_GAIN_MIN: Duration = Duration::from_millis(2);
+
+/// Whether an update of a source is announced at once to everybody that it is not pushed to, so that the tree can be
+/// compared with the ways beside it: often in the beginning, then now and then, as the overlay changes.
+fn is_flash(sequence: u64) -> bool {
+    (1..=6).contains(&sequence) || sequence > 0 && sequence % 64 == 0
+}
+
 /// What a [`Gossip`] machine wants done.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum GossipAction<P> {
@@ -341,15 +350,16 @@ impl<P: WirePeer> Gossip<P> {
         match receipt {
             Receipt::New { source, given_up } => {
                 self.report_lag(source, &given_up, LagReason::WindowFull, actions);
-                let asked = self.settle(source, data.sequence, data.pulled, now);
+                let settled = self.settle(source, data.sequence, data.pulled, now);
                 if data.pulled {
                     self.stats.pulled += 1;
                 } else if let Some(slot) = slot {
                     self.routes.on_first(source, data.origin.digest(), slot, now);
+                    self.consider_swap(source, slot, &data, settled.first, now, actions);
                 }
                 self.stats.delivered += 1;
                 actions.push(GossipAction::Deliver(data.clone()));
-                self.forward(source, &data, from | asked, now, actions);
+                self.forward(source, &data, from | settled.holders, now, actions);
                 if let Some(slot) = slot {
                     self.note_gap(source, slot, data.sequence, now);
                 }
@@ -396,7 +406,9 @@ impl<P: WirePeer> Gossip<P> {
             let data = Data { pulled: false, ..data.clone() };
             self.send_data(slot, data, actions);
         }
-        if self.config.mode != GossipMode::Push && self.peers.len() > (targets | have_it).len() {
+        if self.config.mode == GossipMode::Hybrid && is_flash(data.sequence) && !late {
+            self.flash(data, targets | have_it, actions);
+        } else if self.config.mode != GossipMode::Push && self.peers.len() > (targets | have_it).len() {
             let wait = match self.config.mode {
                 GossipMode::Pull => Duration::ZERO,
                 // The tree of a cold source is a guess, so those beside it hear sooner.
@@ -450,6 +462,29 @@ impl<P: WirePeer> Gossip<P> {
         if has.origin != self.local && self.routes.wants_feeder(source, slot) {
             self.graft(source, slot, actions);
         }
+    }
+
+    /// After a flash: if another neighbour had the update clearly before the feeder delivered it, it becomes the feeder. The
+    /// announcement took the way that a push would have taken, so times compare. Step by step the tree becomes that of
+    /// the shortest delays from this source.
+    fn consider_swap(
+        &mut self,
+        source: SourceIndex,
+        feeder: u8,
+        data: &Data<P>,
+        first: Option<(u8, Instant)>,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        let Some((announcer, at)) = first.filter(|_| is_flash(data.sequence)) else { return };
+        if announcer == feeder || now - at < SWAP_GAIN_MIN || !self.routes.may_swap(source, announcer) {
+            return;
+        }
+        self.stats.swaps += 1;
+        self.graft(source, announcer, actions);
+        self.routes.on_swap(source, feeder);
+        let origin = data.origin;
+        self.send(feeder, GossipMessage::Prune { origin, share_percent: 0 }, actions);
     }
 
     fn graft(&mut self, source: SourceIndex, slot: u8, actions: &mut Vec<GossipAction<P>>) {

@@ -59,11 +59,22 @@ struct Missing {
     end: u64,
     holders: Slots,
     gone: Slots,
+    /// Who was the first to announce it.
+    first: u8,
     asked: Option<u8>,
     attempts: u8,
     noticed: Instant,
     due: Instant,
     cause: Cause,
+}
+
+/// What was known of an update before it came.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Settled {
+    /// Neighbours that have it.
+    pub(super) holders: Slots,
+    /// Who announced it first, and when.
+    pub(super) first: Option<(u8, Instant)>,
 }
 
 impl Puller {
@@ -150,6 +161,7 @@ impl Puller {
                 end: range.end,
                 holders: Slots::one(slot),
                 gone: Slots::NONE,
+                first: slot,
                 asked: None,
                 attempts: 0,
                 noticed: now,
@@ -284,13 +296,19 @@ impl<P: WirePeer> Gossip<P> {
         }
     }
 
-    /// An update is here: it is no longer missing. Returns who is known to have it.
-    pub(super) fn settle(&mut self, source: SourceIndex, sequence: u64, pulled: bool, now: Instant) -> Slots {
+    /// An update is here: it is no longer missing. Returns who had announced it.
+    pub(super) fn settle(
+        &mut self,
+        source: SourceIndex,
+        sequence: u64,
+        pulled: bool,
+        now: Instant,
+    ) -> Settled {
         if self.puller.is_idle() {
-            return Slots::NONE;
+            return Settled::default();
         }
         let Some(missing) = self.puller.carve(source, sequence..sequence + 1, |_| None) else {
-            return Slots::NONE;
+            return Settled::default();
         };
         if pulled {
             if missing.cause == Cause::Synced {
@@ -302,7 +320,8 @@ impl<P: WirePeer> Gossip<P> {
             self.puller.lateness = if late > decayed { late } else { decayed };
         }
         self.puller.unblock(now);
-        missing.holders
+        let announced = missing.cause == Cause::Announced;
+        Settled { holders: missing.holders, first: announced.then_some((missing.first, missing.noticed)) }
     }
 
     /// Asks for what is due, as far as the limit on outstanding updates allows.

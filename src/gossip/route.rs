@@ -192,6 +192,20 @@ impl Routes {
         full > 0 && lacks && !(route.feeders | route.push).contains(slot)
     }
 
+    /// Whether `slot` may become the feeder: not if it gets its updates from us.
+    pub(super) fn may_swap(&self, source: SourceIndex, slot: u8) -> bool {
+        let route = self.routes.get(source.0 as usize).filter(|route| route.started);
+        route.is_some_and(|route| self.full_feeders == 1 && !route.push.contains(slot))
+    }
+
+    /// `slot` was told to push no more.
+    pub(super) fn on_swap(&mut self, source: SourceIndex, slot: u8) {
+        if let Some(route) = self.routes.get_mut(source.0 as usize) {
+            route.feeders.remove(slot);
+            route.partial_feeders.remove(slot);
+        }
+    }
+
     /// An update has to be pulled. True if the tree has failed: no feeder, or the second miss in a row.
     pub(super) fn on_miss(&mut self, source: SourceIndex, origin_digest: u64) -> bool {
         let route = self.route(source, origin_digest);
