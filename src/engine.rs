@@ -23,7 +23,8 @@ use crate::stats::{EngineStats, TopicStats};
 use crate::swarm::{Guard, SwarmAction, SwarmActions, Topic, TopicOptions};
 use crate::time::Instant;
 use crate::wire::{
-    self, FrameReader, FrameWriter, LinkMessage, MembershipMessage, Message, WirePeer, message_bytes_max,
+    self, FrameReader, FrameWriter, LinkMessage, MembershipMessage, Message, SourceRanges, WirePeer,
+    message_bytes_max,
 };
 
 /// One node: any number of swarms over one set of links, one egress, one deadline.
@@ -345,6 +346,13 @@ impl<P: WirePeer> Engine<P> {
     pub fn fingerprint(&self, swarm: SwarmId) -> Option<u64> {
         let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm)?;
         Some(joined.topic.fingerprint())
+    }
+
+    /// Which updates are known in a swarm, source by source: delivered, published, or given up. Empty if it is not
+    /// joined.
+    pub fn known(&self, swarm: SwarmId) -> Vec<SourceRanges<P>> {
+        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm);
+        joined.map_or_else(Vec::new, |joined| joined.topic.known())
     }
 
     /// Links that are up, being set up, or being closed.

@@ -1,6 +1,7 @@
-#![allow(clippy::disallowed_types, reason = "a test of real processes waits in real time")]
 //! Real processes on loopback: nine of `examples/udp_node`, 5 % of their datagrams lost, a file of more than a mebibyte,
 //! two killed, one of them started again. Everybody who is there in the end has everything, byte for byte.
+
+#![allow(clippy::disallowed_types, reason = "a test of real processes waits in real time")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

@@ -26,6 +26,9 @@ const ROUNDS_MAX: u8 = 3;
 /// Neighbours that must have let go of an update before it is given up.
 const GONE_VOTES: usize = 2;
 
+/// How long an update that one neighbour has let go of may wait for another who knew it: some rounds of reconciliation.
+const SECOND_OPINION: Duration = Duration::from_secs(15);
+
 /// The lateness that is taken as normal, at most.
 const LATENESS_MAX: Duration = Duration::from_millis(500);
 
@@ -146,10 +149,19 @@ impl Puller {
         due: Instant,
     ) {
         let mut untracked = RangeSet::from(range.clone());
+        let mut renewed = false;
         self.carve(source, range, |missing| {
-            missing.holders |= Slots::one(slot);
+            if !missing.gone.contains(slot) {
+                if missing.holders.is_empty() {
+                    (missing.due, missing.attempts, renewed) = (due, 0, true);
+                }
+                missing.holders |= Slots::one(slot);
+            }
             Some(missing)
         });
+        if renewed {
+            self.wake(due);
+        }
         for (&(_, start), missing) in self.missing.range((source, 0)..=(source, u64::MAX)) {
             untracked.remove(start..missing.end);
         }
@@ -342,7 +354,9 @@ impl<P: WirePeer> Gossip<P> {
             .collect();
         let mut requests: BTreeMap<u8, Request<P>> = BTreeMap::new();
         for key in due {
-            self.ask(key, now, &mut requests);
+            if !self.give_up_if_lonely(key, actions) {
+                self.ask(key, now, &mut requests);
+            }
         }
         for (slot, request) in requests {
             for (graft, list) in [(false, request.plain), (true, request.graft)] {
@@ -353,6 +367,19 @@ impl<P: WirePeer> Gossip<P> {
             }
         }
         self.puller.at = self.puller.missing.values().map(|missing| missing.due).min();
+    }
+
+    /// A range that one neighbour has let go of, and nobody else has heard of in a long time, is given up.
+    fn give_up_if_lonely(&mut self, key: (SourceIndex, u64), actions: &mut Vec<GossipAction<P>>) -> bool {
+        let (source, start) = key;
+        let lonely = |missing: &&Missing| missing.holders.is_empty() && !missing.gone.is_empty();
+        let Some(end) = self.puller.missing.get(&key).filter(lonely).map(|missing| missing.end) else {
+            return false;
+        };
+        self.puller.take(key);
+        let lost = self.log.close(source, start..end);
+        self.report_lag(source, &lost, LagReason::Expired, actions);
+        true
     }
 
     /// Decides about one range that is due: which holder to ask, or that it is dropped.
@@ -495,18 +522,18 @@ impl<P: WirePeer> Gossip<P> {
         missing.asked = None;
         missing.holders.remove(slot);
         missing.gone |= Slots::one(slot);
-        if missing.holders.is_empty() {
-            let others = self.peers.all() & !missing.gone;
-            match others.pick(&mut self.rng) {
-                Some(other) if missing.gone.len() < GONE_VOTES => missing.holders = Slots::one(other),
-                _ => {
-                    given_up.insert(key.1..missing.end);
-                    return;
-                }
-            }
-        }
         missing.attempts = 0;
         missing.due = now;
+        let from_origin = self.log.name(key.0).map(|(origin, _)| origin) == self.peers.get(slot);
+        let nobody_else = (self.peers.all() & !missing.gone).is_empty();
+        if missing.holders.is_empty() {
+            if from_origin || nobody_else || missing.gone.len() >= GONE_VOTES {
+                given_up.insert(key.1..missing.end);
+                return;
+            }
+            // Reconciliation will find another who knew it, or who still holds it.
+            missing.due = now + SECOND_OPINION;
+        }
         self.puller.missing.insert(key, missing);
         self.puller.wake(now);
     }

@@ -392,7 +392,8 @@ impl<P: WirePeer> Views<P> {
         if stale {
             self.drop_neighbor(from, now, actions);
         }
-        let accepted = self.is_neighbor(from) || self.is_pending(from) || self.admits(request, now, actions);
+        let crossing = self.is_pending(from) && self.active.len() < self.config.active_max;
+        let accepted = self.is_neighbor(from) || crossing || self.admits(request, now, actions);
         if accepted {
             self.accept(from, now, actions);
         } else {

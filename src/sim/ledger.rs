@@ -80,6 +80,10 @@ impl<T> Ledger<T> {
         &self.items
     }
 
+    pub(super) fn entries_mut(&mut self) -> impl Iterator<Item = (UpdateId<NodeId>, &mut T)> + '_ {
+        self.items.iter_mut().map(|(id, item)| (*id, item))
+    }
+
     pub(super) fn items_mut(&mut self) -> impl Iterator<Item = &mut T> + '_ {
         self.items.iter_mut().map(|(_, item)| item)
     }

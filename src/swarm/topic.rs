@@ -17,7 +17,7 @@ use crate::membership::{ViewAction, Views};
 use crate::rng::Seed;
 use crate::stats::{GuardStats, TopicStats};
 use crate::time::Instant;
-use crate::wire::{Data, GossipMessage, MembershipMessage, Message, WirePeer};
+use crate::wire::{Data, GossipMessage, MembershipMessage, Message, SourceRanges, WirePeer};
 
 /// How a topic is joined.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -269,6 +269,13 @@ impl<P: WirePeer> Topic<P> {
             bodies,
             body_bytes,
         }
+    }
+
+    pub(crate) fn known(&self) -> Vec<SourceRanges<P>> {
+        let sources = self.gossip.log().interval(None, None);
+        sources
+            .map(|(origin, epoch, window)| SourceRanges { origin, epoch, ranges: window.known() })
+            .collect()
     }
 
     pub(crate) fn fingerprint(&self) -> u64 {

@@ -23,13 +23,19 @@ pub struct Complete {
     /// By node: the swarms it is in, and since when.
     members: Vec<Vec<(SwarmId, Instant)>>,
     exempt: NodeSet,
+    excuses_lost: bool,
     violations: Violations,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Readers {
     at: Instant,
     told: NodeSet,
+    /// Whether the life that published it lasts.
+    author_up: bool,
+    /// Nodes that were given it in their present life. Only kept if lost updates are excused.
+    holders: NodeSet,
+    holder_count: usize,
 }
 
 impl Complete {
@@ -40,8 +46,16 @@ impl Complete {
             updates: Ledger::default(),
             members: Vec::new(),
             exempt: NodeSet::default(),
+            excuses_lost: false,
             violations: Violations::default(),
         }
+    }
+
+    /// Does not ask for an update that died with its publisher and everybody who had it: nobody could have passed it on.
+    #[must_use]
+    pub fn excusing_lost(mut self) -> Self {
+        self.excuses_lost = true;
+        self
     }
 
     /// Asks nothing of `node`, which has a fault.
@@ -64,6 +78,9 @@ impl Complete {
             if readers.at + self.retention > now {
                 break;
             }
+            if self.excuses_lost && !readers.author_up && readers.holder_count == 0 {
+                continue;
+            }
             if id.swarm == swarm && id.origin != node && !readers.told.contains(node) {
                 let violation =
                     Violation { node, at: readers.at, update: Some(*id), breach: Breach::Missing };
@@ -75,9 +92,18 @@ impl Complete {
 
 impl Observer for Complete {
     fn stopped(&mut self, node: NodeId, now: Instant, _why: StopReason) {
-        let Some(swarms) = self.members.get_mut(node as usize) else { return };
-        for (swarm, since) in core::mem::take(swarms) {
+        let swarms = self.members.get_mut(node as usize).map(core::mem::take).unwrap_or_default();
+        for (swarm, since) in swarms {
             self.ask(now, node, swarm, since);
+        }
+        if self.excuses_lost {
+            for (id, readers) in self.updates.entries_mut() {
+                readers.author_up &= id.origin != node;
+                if readers.holders.contains(node) {
+                    readers.holders.remove(node);
+                    readers.holder_count -= 1;
+                }
+            }
         }
     }
 
@@ -85,7 +111,11 @@ impl Observer for Complete {
         match event {
             Event::Delivered(update) => {
                 let since = self.since(node, update.id.swarm);
+                let keeps_holders = self.excuses_lost;
                 if let Some(readers) = self.updates.find(&update.id) {
+                    if keeps_holders && readers.holders.insert(node) {
+                        readers.holder_count += 1;
+                    }
                     // What a later life is given does not excuse the earlier one.
                     if since.is_some_and(|since| since <= readers.at) {
                         readers.told.insert(node);
@@ -108,7 +138,7 @@ impl Observer for Complete {
 
 impl Check for Complete {
     fn published(&mut self, now: Instant, update: &Published) {
-        self.updates.insert(update.id, Readers { at: now, told: NodeSet::default() });
+        self.updates.insert(update.id, Readers { at: now, author_up: true, ..Readers::default() });
     }
 
     fn joined(&mut self, now: Instant, node: NodeId, swarm: SwarmId) {

@@ -12,7 +12,8 @@ use crate::sim::ledger::{Ledger, NodeSet};
 use crate::sim::{NodeId, Observer};
 use crate::time::Instant;
 
-/// No update is delivered twice to one life of a node, nor to its origin, nor after it was told as lagged.
+/// No update is delivered twice to one life of a node, nor to the life of its origin that published it, nor after it was
+/// told as lagged. A node that lost its memory may get back what it said in a former life.
 ///
 /// Two bits per update and node.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct ExactlyOnce {
 
 #[derive(Clone, Debug, Default)]
 struct Told {
+    /// The node that published it, while that life lasts.
+    author: Option<NodeId>,
     delivered: NodeSet,
     lagged: NodeSet,
 }
@@ -39,9 +42,11 @@ impl ExactlyOnce {
 
     fn delivered(&mut self, node: NodeId, now: Instant, id: UpdateId<NodeId>) {
         self.known.insert(node);
-        let (first, lagged) = match self.updates.find(&id) {
-            Some(told) => (told.delivered.insert(node), told.lagged.contains(node)),
-            None => (self.unpublished.insert((node, id)), false),
+        let (first, lagged, own) = match self.updates.find(&id) {
+            Some(told) => {
+                (told.delivered.insert(node), told.lagged.contains(node), told.author == Some(node))
+            }
+            None => (self.unpublished.insert((node, id)), false, id.origin == node),
         };
         let mut report = |breach| self.violations.push(Violation { node, at: now, update: Some(id), breach });
         if !first {
@@ -50,7 +55,7 @@ impl ExactlyOnce {
         if lagged {
             report(Breach::DeliveredAfterLagged);
         }
-        if id.origin == node {
+        if own {
             report(Breach::DeliveredToOrigin);
         }
     }
@@ -65,6 +70,7 @@ impl Observer for ExactlyOnce {
         for told in self.updates.items_mut() {
             told.delivered.remove(node);
             told.lagged.remove(node);
+            told.author = told.author.filter(|&author| author != node);
         }
         self.unpublished.retain(|&(other, _)| other != node);
     }
@@ -85,7 +91,8 @@ impl Observer for ExactlyOnce {
 
 impl Check for ExactlyOnce {
     fn published(&mut self, _now: Instant, update: &Published) {
-        self.updates.insert(update.id, Told::default());
+        self.known.insert(update.id.origin);
+        self.updates.insert(update.id, Told { author: Some(update.id.origin), ..Told::default() });
     }
 
     fn violations(&self) -> &Violations {
