@@ -66,6 +66,8 @@ pub(crate) struct Host {
     pub(crate) delivered: BTreeMap<UpdateId<u64>, u32>,
     /// Peers that the host was told to disconnect from and has heard nothing of since.
     closed: BTreeSet<u64>,
+    /// Peers that it was told to connect to.
+    dialled: Vec<u64>,
     wake: Instant,
     newest: Instant,
     /// Until when the process does not run; what arrives waits.
@@ -138,6 +140,7 @@ impl Net {
             events: Vec::new(),
             delivered: BTreeMap::new(),
             closed: BTreeSet::new(),
+            dialled: Vec::new(),
             wake: self.now,
             newest: self.now,
             asleep: None,
@@ -253,6 +256,10 @@ impl Net {
     /// Drains and decides when to wake the engine.
     pub(crate) fn settle(&mut self, node: u64) {
         self.drain(node);
+        while let Some(peer) = self.hosts[node as usize].dialled.pop() {
+            self.feed(node, Input::PeerConnected { peer });
+            self.drain(node);
+        }
         let engine = &self.hosts[node as usize].engine;
         for _ in 1..self.asks {
             std::hint::black_box(engine.poll_timeout());
@@ -308,8 +315,9 @@ impl Net {
                     self.fly(node, to, frame);
                 }
                 Output::Connect { peer } => {
-                    self.hosts[node as usize].closed.remove(&peer);
-                    self.feed(node, Input::PeerConnected { peer });
+                    let host = &mut self.hosts[node as usize];
+                    host.closed.remove(&peer);
+                    host.dialled.push(peer);
                 }
                 Output::Disconnect { peer } => {
                     self.hosts[node as usize].closed.insert(peer);
@@ -346,7 +354,8 @@ impl Net {
                     self.seed, self.style
                 );
             }
-            let own = host.delivered.keys().filter(|id| id.origin == node as u64).count();
+            let epoch = host.engine.config().epoch;
+            let own = host.delivered.keys().filter(|id| id.origin == node as u64 && id.epoch == epoch).count();
             assert_eq!(own, 0, "seed {}: node {node} got its own updates", self.seed);
         }
     }
