@@ -392,7 +392,9 @@ impl<P: WirePeer> Views<P> {
         if stale {
             self.drop_neighbor(from, now, actions);
         }
-        let accepted = self.is_neighbor(from) || self.is_pending(from) || self.admits(request, now, actions);
+        // Both asked each other, so both want it; but the reserve may have been filled in the meantime.
+        let mutual = self.is_pending(from) && self.active.len() < self.config.active_max;
+        let accepted = self.is_neighbor(from) || mutual || self.admits(request, now, actions);
         if accepted {
             self.accept(from, now, actions);
         } else {
