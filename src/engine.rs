@@ -43,8 +43,8 @@ pub struct Engine<P: WirePeer> {
     connections: VecDeque<Output<P>>,
     events: BoundedQueue<Event<P>>,
     events_lost: u64,
-    /// A publisher was refused for a full queue and waits.
-    writer_waits: bool,
+    /// A publisher was refused for a full queue and waits for room for that many bytes.
+    writer_waits: Option<usize>,
     actions: SwarmActions<P>,
     packing: Vec<(SwarmTag, Message<P>)>,
     stats: EngineStats,
@@ -87,7 +87,7 @@ impl<P: WirePeer> Engine<P> {
             connections: VecDeque::new(),
             events: BoundedQueue::new(config.events_max),
             events_lost: 0,
-            writer_waits: false,
+            writer_waits: None,
             actions: Vec::new(),
             packing: Vec::new(),
             stats: EngineStats::default(),
@@ -134,8 +134,8 @@ impl<P: WirePeer> Engine<P> {
         if let Some(output) = self.poll_frame() {
             return Some(output);
         }
-        if self.writer_waits && self.egress.queued_bytes() * 2 < self.config.egress.queue_bytes_max {
-            self.writer_waits = false;
+        if self.writer_waits.is_some_and(|bytes| self.has_room_again(bytes)) {
+            self.writer_waits = None;
             return Some(Output::Event(Event::Writable));
         }
         if self.events_lost > 0 {
@@ -231,9 +231,9 @@ impl<P: WirePeer> Engine<P> {
         if options.layer > 7 {
             return Err(CommandError::Layer(options.layer));
         }
-        let (queued, max) = (self.egress.queued_bytes(), self.config.egress.queue_bytes_max);
+        let (queued, max) = (self.egress.queued_bytes(), self.queue_bytes_max());
         if queued + payload.len() > max {
-            self.writer_waits = true;
+            self.writer_waits = Some(payload.len());
             return Err(CommandError::QueueFull { queued, max });
         }
         self.advance(now);
@@ -295,6 +295,17 @@ impl<P: WirePeer> Engine<P> {
     /// Links that are up, being set up, or being closed.
     pub fn link_count(&self) -> usize {
         self.links.len()
+    }
+
+    /// What may wait in all: the egress always takes one frame.
+    fn queue_bytes_max(&self) -> usize {
+        self.config.egress.queue_bytes_max.max(self.config.frame_bytes_max)
+    }
+
+    /// Whether the queue is half empty and takes a payload of `bytes`.
+    fn has_room_again(&self, bytes: usize) -> bool {
+        let (queued, max) = (self.egress.queued_bytes(), self.queue_bytes_max());
+        queued * 2 < max && queued + bytes <= max
     }
 
     fn advance(&mut self, now: Instant) -> Instant {
