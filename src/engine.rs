@@ -530,12 +530,20 @@ impl<P: WirePeer> Engine<P> {
 
     /// Makes a link; false if there is no room, and then the newcomer is turned away.
     fn open_link(&mut self, peer: P, state: LinkState, now: Instant) -> bool {
-        if self.links.len() >= self.config.link.links_max && !self.evict_link(now) {
+        let disconnect = Output::Disconnect { peer };
+        // Each link made or refused may leave a change for the host to carry out, so a host that does not drain gets none.
+        let drained = self.connections.len() < self.config.link.links_max * 2;
+        let full = self.links.len() >= self.config.link.links_max;
+        if !drained || full && !self.evict_link(now) {
             self.stats.links_refused += 1;
-            if state == LinkState::Up {
-                self.connections.push_back(Output::Disconnect { peer });
+            if drained && state == LinkState::Up && !self.connections.contains(&disconnect) {
+                self.connections.push_back(disconnect);
             }
             return false;
+        }
+        if state == LinkState::Up {
+            // The peer has spoken since, so the host must not close what is in use again.
+            self.connections.retain(|output| *output != disconnect);
         }
         self.links.insert(peer, Link::new(state, &self.config.link, now));
         self.egress.open(peer, state == LinkState::Up, now);
