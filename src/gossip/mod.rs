@@ -355,6 +355,9 @@ impl<P: WirePeer> Gossip<P> {
                 GossipMode::Push | GossipMode::Hybrid => self.config.have_interval,
             };
             self.announcer.note(source, data.sequence, targets | have_it, now + wait);
+            if self.announcer.is_full() {
+                self.announce(actions);
+            }
         }
     }
 
