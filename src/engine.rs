@@ -439,6 +439,13 @@ impl<P: WirePeer> Engine<P> {
         match message {
             LinkMessage::Ping { token } => {
                 self.send(from, SwarmTag(0), Message::Link(LinkMessage::Pong { token }), Class::Control, now);
+                // Only neighbours are pinged. One that is none here holds half a link, and would for as long as we answer.
+                if self.links.get(&from).is_some_and(|link| link.holders == 0) {
+                    let tags: Vec<_> = self.swarms.keys().copied().collect();
+                    for tag in tags {
+                        self.with_topic(tag, |topic, now, actions| topic.refuse_stranger(from, now, actions));
+                    }
+                }
             }
             LinkMessage::Pong { token } => {
                 let Some(link) = self.links.get_mut(&from) else { return };

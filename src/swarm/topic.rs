@@ -151,6 +151,12 @@ impl<P: WirePeer> Topic<P> {
         self.settle(now, actions);
     }
 
+    /// A peer that is no neighbour behaves as if it were.
+    pub(crate) fn refuse_stranger(&mut self, from: P, now: Instant, actions: &mut SwarmActions<P>) {
+        self.views.refuse_stranger(from, now, &mut self.view_actions);
+        self.settle(now, actions);
+    }
+
     pub(crate) fn peer_lost(&mut self, peer: P, now: Instant, actions: &mut SwarmActions<P>) {
         self.views.peer_lost(peer, now, &mut self.view_actions);
         self.settle(now, actions);
