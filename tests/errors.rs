@@ -116,9 +116,7 @@ fn the_greatest_payload_arrives_and_one_byte_more_is_refused() {
             })
             .collect();
         assert_eq!(bodies, [(id.sequence, max)], "frames of {frame_bytes_max} bytes");
-        let fits = |output: &Output<u64>| {
-            !matches!(output, Output::Send { frame, .. } if frame.len() > frame_bytes_max)
-        };
+        let fits = |output: &Output<u64>| !matches!(output, Output::Send { frame, .. } if frame.len() > frame_bytes_max);
         assert!(outputs.iter().all(fits));
     }
 }
@@ -296,9 +294,11 @@ fn a_retention_that_keeps_nothing_is_refused() {
     refused(Retention::Window { age: second, bytes: 0 }, "retention.bytes");
     refused(Retention::Window { age: Duration::ZERO, bytes: 1 }, "retention.age");
     refused(Retention::SinceKeyframe { bytes: 0 }, "retention.bytes");
-    for retention in
-        [Retention::Latest, Retention::SinceKeyframe { bytes: 1 }, Retention::Window { age: second, bytes: 1 }]
-    {
+    for retention in [
+        Retention::Latest,
+        Retention::SinceKeyframe { bytes: 1 },
+        Retention::Window { age: second, bytes: 1 },
+    ] {
         let options = TopicOptions::first().retention(retention);
         assert_eq!(build().join_topic(OTHER, options, T0), Ok(()));
     }
@@ -312,8 +312,7 @@ fn an_engine_with_a_bad_configuration_is_not_made() {
         Engine::<u64>::new(0, config, Seed::from_u64(1), T0).map(|_| ()).unwrap_err()
     };
     let small = make(|config| config.frame_bytes_max = 255);
-    let expected =
-        ConfigError::OutOfRange { field: "frame_bytes_max", value: 255, min: 256, max: 1 << 20 };
+    let expected = ConfigError::OutOfRange { field: "frame_bytes_max", value: 255, min: 256, max: 1 << 20 };
     assert_eq!(small, expected);
     assert_eq!(
         small.to_string(),

@@ -77,7 +77,8 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn downs_of(&self, peer: u64) -> usize {
-        let is_down = |event: &Event<u64>| matches!(event, Event::NeighborDown { peer: lost, .. } if *lost == peer);
+        let is_down =
+            |event: &Event<u64>| matches!(event, Event::NeighborDown { peer: lost, .. } if *lost == peer);
         self.events.iter().filter(|(_, event)| is_down(event)).count()
     }
 }
@@ -355,7 +356,8 @@ impl Net {
                 );
             }
             let epoch = host.engine.config().epoch;
-            let own = host.delivered.keys().filter(|id| id.origin == node as u64 && id.epoch == epoch).count();
+            let own =
+                host.delivered.keys().filter(|id| id.origin == node as u64 && id.epoch == epoch).count();
             assert_eq!(own, 0, "seed {}: node {node} got its own updates", self.seed);
         }
     }
