@@ -48,7 +48,8 @@ pub struct Config {
 #[non_exhaustive]
 pub struct LinkConfig {
     /// Links at once, at most. When full, the link without a neighbour that was silent longest is closed; if every link
-    /// has one, the newcomer is. From 2 to 1,048,576; default 1,024.
+    /// has one, the newcomer is. While the host has twice as many connects and disconnects to drain, no link is made.
+    /// From 2 to 1,048,576; default 1,024.
     pub links_max: usize,
     /// How long a neighbour may be silent before it is pinged. From 50 ms to 1 h; default 1 s.
     pub ping_after: Duration,

@@ -28,8 +28,9 @@ impl<K: Copy + Ord> DeadlineIndex<K> {
         Self { order: BTreeSet::new(), by_key: BTreeMap::new() }
     }
 
-    /// Sets, moves or (with `None`) removes the deadline of `key`.
+    /// Sets, moves or (with `None`) removes the deadline of `key`. The end of time never comes: it is none.
     pub fn set(&mut self, key: K, deadline: Option<Instant>) {
+        let deadline = deadline.filter(|&at| at < Instant::MAX);
         let before = match deadline {
             Some(at) => self.by_key.insert(key, at),
             None => self.by_key.remove(&key),

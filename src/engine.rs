@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::deadline::DeadlineIndex;
 use crate::error::{CommandError, ConfigError};
 use crate::gossip::PublishOptions;
-use crate::id::{StateId, SwarmId, SwarmTag, UpdateId};
+use crate::id::{Epoch, StateId, SwarmId, SwarmTag, UpdateId};
 use crate::io::{Class, Event, Input, Offence, Output};
 use crate::link::{Link, LinkState};
 use crate::log::Retention;
@@ -40,14 +40,17 @@ pub struct Engine<P: WirePeer> {
     swarms: BTreeMap<SwarmTag, Joined<P>>,
     /// Swarms joined so far: each gets randomness of its own.
     joins: u64,
+    /// The least epoch for the next swarm that is joined: sequences begin again at 0, so a swarm that was left before must
+    /// see a new life.
+    epoch_min: Epoch,
     deadlines: DeadlineIndex<Wake<P>>,
     egress: Egress<P, (SwarmTag, Message<P>)>,
     /// Connects and disconnects, in order, before any frame.
     connections: VecDeque<Output<P>>,
     events: BoundedQueue<Event<P>>,
     events_lost: u64,
-    /// A publisher was refused for a full queue and waits.
-    writer_waits: bool,
+    /// A publisher was refused for a full queue and waits for room for that many bytes.
+    writer_waits: Option<usize>,
     actions: SwarmActions<P>,
     packing: Vec<(SwarmTag, Message<P>)>,
     stats: EngineStats,
@@ -91,12 +94,13 @@ impl<P: WirePeer> Engine<P> {
             links: BTreeMap::new(),
             swarms: BTreeMap::new(),
             joins: 0,
+            epoch_min: config.epoch,
             deadlines: DeadlineIndex::new(),
             egress: Egress::new(config.egress.clone(), config.frame_bytes_max, FRAME_HEADER_BYTES, now),
             connections: VecDeque::new(),
             events: BoundedQueue::new(config.events_max),
             events_lost: 0,
-            writer_waits: false,
+            writer_waits: None,
             actions: Vec::new(),
             packing: Vec::new(),
             stats: EngineStats::default(),
@@ -143,8 +147,8 @@ impl<P: WirePeer> Engine<P> {
         if let Some(output) = self.poll_frame() {
             return Some(output);
         }
-        if self.writer_waits && self.egress.queued_bytes() * 2 < self.config.egress.queue_bytes_max {
-            self.writer_waits = false;
+        if self.writer_waits.is_some_and(|bytes| self.has_room_again(bytes)) {
+            self.writer_waits = None;
             return Some(Output::Event(Event::Writable));
         }
         if self.events_lost > 0 {
@@ -204,8 +208,8 @@ impl<P: WirePeer> Engine<P> {
         check_retention(options.retention)?;
         let now = self.advance(now);
         self.joins += 1;
-        let topic =
-            Topic::new(self.local, swarm, &self.config, &options, guard, self.seed.fork(self.joins), now);
+        let seed = self.seed.fork(self.joins);
+        let topic = Topic::new(self.local, swarm, self.epoch_min, &self.config, &options, guard, seed, now);
         self.swarms.insert(tag, Joined { id: swarm, topic });
         self.with_topic(tag, |topic, now, actions| topic.join(&options.contacts, now, actions));
         Ok(())
@@ -231,7 +235,9 @@ impl<P: WirePeer> Engine<P> {
         let tag = self.joined(swarm)?;
         self.advance(now);
         self.with_topic(tag, |topic, now, actions| topic.leave(now, actions));
-        self.swarms.remove(&tag);
+        if let Some(joined) = self.swarms.remove(&tag) {
+            self.epoch_min = self.epoch_min.max(Epoch(joined.topic.epoch().0.saturating_add(1)));
+        }
         self.deadlines.set(Wake::Swarm(tag), None);
         Ok(())
     }
@@ -261,9 +267,9 @@ impl<P: WirePeer> Engine<P> {
         if !topic.can_sign() {
             return Err(CommandError::NoSigner);
         }
-        let (queued, max) = (self.egress.queued_bytes(), self.config.egress.queue_bytes_max);
+        let (queued, max) = (self.egress.queued_bytes(), self.queue_bytes_max());
         if queued + payload.len() > max {
-            self.writer_waits = true;
+            self.writer_waits = Some(payload.len());
             return Err(CommandError::QueueFull { queued, max });
         }
         self.advance(now);
@@ -358,6 +364,17 @@ impl<P: WirePeer> Engine<P> {
     /// Links that are up, being set up, or being closed.
     pub fn link_count(&self) -> usize {
         self.links.len()
+    }
+
+    /// What may wait in all: the egress always takes one frame.
+    fn queue_bytes_max(&self) -> usize {
+        self.config.egress.queue_bytes_max.max(self.config.frame_bytes_max)
+    }
+
+    /// Whether the queue is half empty and takes a payload of `bytes`.
+    fn has_room_again(&self, bytes: usize) -> bool {
+        let (queued, max) = (self.egress.queued_bytes(), self.queue_bytes_max());
+        queued * 2 < max && queued + bytes <= max
     }
 
     fn advance(&mut self, now: Instant) -> Instant {
@@ -491,6 +508,13 @@ impl<P: WirePeer> Engine<P> {
         match message {
             LinkMessage::Ping { token } => {
                 self.send(from, SwarmTag(0), Message::Link(LinkMessage::Pong { token }), Class::Control, now);
+                // Only neighbours are pinged. One that is none here holds half a link, and would for as long as we answer.
+                if self.links.get(&from).is_some_and(|link| link.holders == 0) {
+                    let tags: Vec<_> = self.swarms.keys().copied().collect();
+                    for tag in tags {
+                        self.with_topic(tag, |topic, now, actions| topic.refuse_stranger(from, now, actions));
+                    }
+                }
             }
             LinkMessage::Pong { token } => {
                 let Some(link) = self.links.get_mut(&from) else { return };
@@ -587,13 +611,21 @@ impl<P: WirePeer> Engine<P> {
 
     /// Makes a link; false if there is no room, and then the newcomer is turned away.
     fn open_link(&mut self, peer: P, state: LinkState, now: Instant) -> bool {
-        if self.links.len() >= self.config.link.links_max && !self.evict_link(now) {
+        let disconnect = Output::Disconnect { peer };
+        // Each link made or refused may leave a change for the host to carry out, so a host that does not drain gets none.
+        let drained = self.connections.len() < self.config.link.links_max * 2;
+        let full = self.links.len() >= self.config.link.links_max;
+        if !drained || full && !self.evict_link(now) {
             self.stats.links_refused += 1;
             diagnose!(warn, ?peer, "no room for another link");
-            if state == LinkState::Up {
-                self.connections.push_back(Output::Disconnect { peer });
+            if drained && state == LinkState::Up && !self.connections.contains(&disconnect) {
+                self.connections.push_back(disconnect);
             }
             return false;
+        }
+        if state == LinkState::Up {
+            // The peer has spoken since, so the host must not close what is in use again.
+            self.connections.retain(|output| *output != disconnect);
         }
         diagnose!(debug, ?peer, ?state, "link opened");
         self.links.insert(peer, Link::new(state, self.local > peer, &self.config.link, now));

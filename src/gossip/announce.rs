@@ -12,7 +12,7 @@ use crate::log::{RangeSet, SourceIndex};
 use crate::time::Instant;
 use crate::wire::{Data, GossipMessage, SourceRanges, WirePeer};
 
-/// Updates kept for announcement, at most; then they are announced at once.
+/// Updates kept for announcement, at most; then they are announced at once, whatever the time.
 const FRESH_MAX: usize = 1_024;
 
 /// Gathers announcements, so that many updates share one message, and leaves out those who have proved to know.
@@ -34,7 +34,6 @@ impl Announcer {
     /// Notes a new update that `have_it` need not be told of, to be announced at `at` at the latest.
     pub(super) fn note(&mut self, source: SourceIndex, sequence: u64, have_it: Slots, at: Instant) {
         self.fresh.push(Fresh { source, sequence, have_it });
-        let at = if self.fresh.len() >= FRESH_MAX { Instant::ZERO } else { at };
         self.at = Some(self.at.map_or(at, |before| before.min(at)));
     }
 
@@ -55,6 +54,10 @@ impl Announcer {
 
     pub(super) fn forget(&mut self, source: SourceIndex) {
         self.fresh.retain(|fresh| fresh.source != source);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.fresh.len() >= FRESH_MAX
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {

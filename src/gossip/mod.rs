@@ -45,6 +45,9 @@ use sync::Syncer;
 /// and an announcement costs less than a copy.
 const PUSH_AGE_MAX: Duration = Duration::from_secs(1);
 
+/// At most one new life in this time.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
+
 /// By how much another neighbour must be faster to become the feeder.
 const SWAP_GAIN_MIN: Duration = Duration::from_millis(2);
 
@@ -117,6 +120,7 @@ pub struct Gossip<P: WirePeer> {
     rng: Rng,
     dropped: Vec<SourceIndex>,
     unsaid: Vec<Data<P>>,
+    renewed_at: Option<Instant>,
     stats: GossipStats,
 }
 
@@ -151,6 +155,7 @@ impl<P: WirePeer> Gossip<P> {
             rng: Rng::new(seed),
             dropped: Vec::new(),
             unsaid: Vec::new(),
+            renewed_at: None,
             stats: GossipStats::default(),
         }
     }
@@ -416,6 +421,9 @@ impl<P: WirePeer> Gossip<P> {
                 GossipMode::Push | GossipMode::Hybrid => self.config.have_interval,
             };
             self.announcer.note(source, data.sequence, targets | have_it, now + wait);
+            if self.announcer.is_full() {
+                self.announce(actions);
+            }
         }
     }
 
@@ -518,6 +526,11 @@ impl<P: WirePeer> Gossip<P> {
     /// Begins a life that the swarm has not seen; what this one published and still holds is to be said again.
     fn renew_epoch(&mut self, taken: Epoch, now: Instant) {
         let Some(next) = taken.0.checked_add(1) else { return };
+        // Whoever forges lives of this node gets no more than one answer in that time.
+        if self.renewed_at.is_some_and(|at| now - at < RENEWAL_INTERVAL) {
+            return;
+        }
+        self.renewed_at = Some(now);
         self.stats.epochs_renewed += 1;
         let mut again = Vec::new();
         if let Some(source) = self.log.source(self.local, self.epoch) {

@@ -251,7 +251,7 @@ impl<P: WirePeer> Views<P> {
             self.shuffle_at = Some(now + self.spread(self.config.shuffle_interval));
             self.begin_shuffle(actions);
         }
-        if let Some(peer) = self.remembered.due(now, &mut self.rng) {
+        while let Some(peer) = self.remembered.due(now, &mut self.rng) {
             self.probe(peer, now, actions);
         }
         if self.trim_at.is_some_and(|at| at <= now) {
@@ -392,8 +392,9 @@ impl<P: WirePeer> Views<P> {
         if stale {
             self.drop_neighbor(from, now, actions);
         }
-        let crossing = self.is_pending(from) && self.active.len() < self.config.active_max;
-        let accepted = self.is_neighbor(from) || crossing || self.admits(request, now, actions);
+        // Both asked each other, so both want it; but the reserve may have been filled in the meantime.
+        let mutual = self.is_pending(from) && self.active.len() < self.config.active_max;
+        let accepted = self.is_neighbor(from) || mutual || self.admits(request, now, actions);
         if accepted {
             self.accept(from, now, actions);
         } else {

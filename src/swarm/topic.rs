@@ -10,7 +10,7 @@ use super::{Guard, SwarmAction, SwarmActions};
 use crate::authority::{AuthorityChange, AuthorityError, AuthoritySet, WriteRefusal};
 use crate::config::{Config, GossipMode};
 use crate::gossip::{Gossip, GossipAction, PublishOptions};
-use crate::id::{StateId, SwarmId, UpdateId};
+use crate::id::{Epoch, StateId, SwarmId, UpdateId};
 use crate::io::{Class, Event, Offence, Update};
 use crate::log::Retention;
 use crate::membership::{ViewAction, Views};
@@ -73,9 +73,11 @@ pub(crate) struct Topic<P: WirePeer> {
 }
 
 impl<P: WirePeer> Topic<P> {
+    #[allow(clippy::too_many_arguments, reason = "all that makes a topic")]
     pub(crate) fn new(
         local: P,
         swarm: SwarmId,
+        epoch: Epoch,
         config: &Config,
         options: &TopicOptions<P>,
         guard: Guard<P>,
@@ -88,14 +90,7 @@ impl<P: WirePeer> Topic<P> {
         Self {
             swarm,
             views: Views::new(local, swarm, config.membership.clone(), frame_bytes_max, seed.fork(1), now),
-            gossip: Gossip::new(
-                local,
-                config.epoch,
-                gossip,
-                options.retention,
-                frame_bytes_max,
-                seed.fork(2),
-            ),
+            gossip: Gossip::new(local, epoch, gossip, options.retention, frame_bytes_max, seed.fork(2)),
             guard,
             guard_stats: GuardStats::default(),
             authority_changes: Vec::new(),
@@ -226,6 +221,12 @@ impl<P: WirePeer> Topic<P> {
         self.guard.seal_bytes_max()
     }
 
+    /// A peer that is no neighbour behaves as if it were.
+    pub(crate) fn refuse_stranger(&mut self, from: P, now: Instant, actions: &mut SwarmActions<P>) {
+        self.views.refuse_stranger(from, now, &mut self.view_actions);
+        self.settle(now, actions);
+    }
+
     pub(crate) fn peer_lost(&mut self, peer: P, now: Instant, actions: &mut SwarmActions<P>) {
         self.views.peer_lost(peer, now, &mut self.view_actions);
         self.settle(now, actions);
@@ -269,6 +270,11 @@ impl<P: WirePeer> Topic<P> {
             bodies,
             body_bytes,
         }
+    }
+
+    /// The life in which this node publishes.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.gossip.epoch()
     }
 
     pub(crate) fn known(&self) -> Vec<SourceRanges<P>> {
