@@ -27,7 +27,8 @@ pub enum Unit {
 impl Unit {
     fn show(self, value: f64) -> String {
         match self {
-            Self::Seconds => format!("{value:.6} s"),
+            Self::Seconds if value < 1.0 => format!("{:.3} ms", value * 1e3),
+            Self::Seconds => format!("{value:.3} s"),
             Self::Micros => format!("{value:.3} µs"),
             Self::Nanos => format!("{value:.2} ns"),
             Self::Bytes if value < 10_000.0 => format!("{value:.1} B"),
