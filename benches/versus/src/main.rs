@@ -7,6 +7,7 @@
 //! Both sides take turns, the figures are medians, and the heap is counted by the allocator. Progress goes to the
 //! standard error, the table to the standard output.
 
+mod decide;
 mod interest;
 mod measure;
 mod report;
@@ -28,6 +29,7 @@ struct Options {
 fn main() {
     let options = Options::parse();
     let (mut report, mut bars) = Default::default();
+    decide::run(options.quick, &mut report, &mut bars);
     interest::run(options.quick, &mut report, &mut bars);
     tree::run(options.quick, &mut report, &mut bars);
     if options.json {

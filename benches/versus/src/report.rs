@@ -17,7 +17,6 @@ pub enum Cell {
 pub enum Unit {
     Seconds,
     Micros,
-    #[expect(dead_code)]
     Nanos,
     Bytes,
     Count,
@@ -81,7 +80,7 @@ impl Bars {
     pub fn judge_ratio(&mut self, bar: &str, suffuse: Cell, elara_diffusion: Cell, least: f64) {
         match ratio(suffuse, elara_diffusion) {
             Some(found) => self.judge(bar, Some(found >= least), format!("{} times", short(found))),
-            None => self.judge(bar, None, "the other side was not measured".to_owned()),
+            None => self.judge(bar, None, "one side was not measured".to_owned()),
         }
     }
 }
