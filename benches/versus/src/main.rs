@@ -29,8 +29,9 @@ struct Options {
 fn main() {
     let options = Options::parse();
     let (mut report, mut bars) = Default::default();
-    decide::run(options.quick, &mut report, &mut bars);
+    // Whatever visits many small pieces of the heap is faster in a fresh one; that comes first.
     interest::run(options.quick, &mut report, &mut bars);
+    decide::run(options.quick, &mut report, &mut bars);
     tree::run(options.quick, &mut report, &mut bars);
     if options.json {
         report::print_json(&report, &bars);
