@@ -131,21 +131,22 @@ fn grow<O: Overlay>(name: &str, joins: usize) -> Option<Grown<O>> {
     let heap = heap_bytes();
     let mut took = Duration::ZERO;
     let mut overlay = O::new();
-    for tenth in 0..10 {
+    const PARTS: usize = 20;
+    for part in 0..PARTS {
+        let end = (part + 1) * joins / PARTS;
         let begin = Instant::now();
-        for peer in tenth * joins / 10..(tenth + 1) * joins / 10 {
+        for peer in part * joins / PARTS..end {
             overlay.join(peer as u64 + 1);
         }
         took += begin.elapsed();
         if took > Duration::from_secs(2) {
-            eprintln!(
-                "  {name}: {} of {joins} joins in {:.1} s",
-                (tenth + 1) * joins / 10,
-                took.as_secs_f64()
-            );
+            eprintln!("  {name}: {end} of {joins} joins in {:.1} s", took.as_secs_f64());
+        }
+        if took > JOINS_TAKE_MAX && end < joins {
+            return None;
         }
     }
-    Grown { overlay, took, heap_bytes: heap_bytes() - heap }
+    Some(Grown { overlay, took, heap_bytes: heap_bytes() - heap })
 }
 
 /// As many steps as there are peers, half of them departures of somebody random, half joins; the shape in the end,
