@@ -5,6 +5,7 @@ use elara_diffusion::{
     InterestDeclaration, InterestLevel as TheirLevel, InterestMap as TheirMap, PropagationScheduler,
     PropagationTopology, StateUpdate,
 };
+use suffuse::propagation::{AllEdges, Decisions, EdgeState, EdgeTable, UpdateFacts};
 use suffuse::{Instant, InterestLevel, InterestMap, LevelBuckets, StateId};
 
 use crate::measure::{interleaved, median, time};
@@ -60,25 +61,54 @@ pub fn run(quick: bool, report: &mut Report, bars: &mut Bars) {
     let repetitions = if quick { 9 } else { 25 };
     for peers in [1_000, 10_000, 100_000] {
         eprintln!("propagation, {peers} interested peers");
-        let (ours, theirs) = (our_map(peers), their_map(peers));
+        let (our_interests, their_interests) = (our_map(peers), their_map(peers));
         let mut buckets = LevelBuckets::new();
         let (ours, theirs) = interleaved(
             repetitions,
-            || per_peer(peers, || ours.collect_interested(StateId(STATE), InterestLevel::Low, &mut buckets)),
-            || per_peer(peers, || theirs.interested_nodes(STATE)),
+            || {
+                per_peer(peers, || {
+                    our_interests.collect_interested(StateId(STATE), InterestLevel::Low, &mut buckets)
+                })
+            },
+            || per_peer(peers, || their_interests.interested_nodes(STATE)),
         );
         let row = "interest: list who wants a state, per peer";
         report.row(row, Some(peers), Unit::Nanos, Cell::Is(ours), Cell::Is(theirs));
 
         let scheduler = their_scheduler(peers);
-        let update = StateUpdate::new(STATE, NodeId::new(SOURCE), 1, StateTime::from_millis(0));
-        assert_eq!(scheduler.schedule(&update).len(), peers as usize, "a decision about everybody");
-        let theirs = (0..repetitions).map(|_| per_peer(peers, || scheduler.schedule(&update))).collect();
-        let ours = Cell::Absent("not measured: suffuse has no interface for this yet");
-        let theirs = Cell::Is(median(theirs));
-        report.row("propagation: one decision", Some(peers), Unit::Nanos, ours, theirs);
+        let their_update = StateUpdate::new(STATE, NodeId::new(SOURCE), 1, StateTime::from_millis(0));
+        assert_eq!(scheduler.schedule(&their_update).len(), peers as usize, "a decision about everybody");
+
+        // A keyframe, so that nobody is left out for its quality.
+        let update = UpdateFacts::new(StateId(STATE), 1_000);
+        let mut table = EdgeTable::new();
+        (1..=peers).for_each(|peer| table.set(peer, EdgeState::new()));
+        let mut decisions = Decisions::new();
+        let (ours, theirs) = interleaved(
+            repetitions,
+            || {
+                per_peer(peers, || {
+                    decisions.decide(&update, &our_interests, &mut table, Instant::ZERO);
+                    assert_eq!(decisions.sends().len(), peers as usize, "a decision about everybody");
+                })
+            },
+            || per_peer(peers, || scheduler.schedule(&their_update)),
+        );
+        let row = "propagation: one decision, its link looked up";
+        let (ours, theirs) = (Cell::Is(ours), Cell::Is(theirs));
+        report.row(row, Some(peers), Unit::Nanos, ours, theirs);
         if peers == 100_000 {
             bars.judge_ratio("decisions at 100,000 peers at least as fast", ours, theirs, 1.0);
         }
+
+        let alone = (0..repetitions).map(|_| {
+            per_peer(peers, || {
+                decisions.decide(&update, &our_interests, &mut AllEdges::default(), Instant::ZERO);
+                assert_eq!(decisions.sends().len(), peers as usize, "a decision about everybody");
+            })
+        });
+        let alone = Cell::Is(median(alone.collect()));
+        let absent = Cell::Absent("there is no such way: every peer is looked up");
+        report.row("propagation: one decision, all links free", Some(peers), Unit::Nanos, alone, absent);
     }
 }
