@@ -5,9 +5,10 @@ use core::time::Duration;
 
 use suffuse::authority::{AuthorityLimits, GrantTerms, WriteRefusal};
 use suffuse::{
-    AuthorityError, AuthoritySet, Edge, Graph, Instant, InterestError, InterestLevel, InterestLimits,
-    InterestMap, InterestTarget, LivestreamTracks, Mesh, Policy, Role, Star, StateId, StateRange,
-    StreamTracks, SwarmId, TopologyError, TrackKind, Tree,
+    AllEdges, AuthorityError, AuthoritySet, Class, Decisions, Edge, EdgeState, EdgeTable, Egress,
+    EgressConfig, Graph, Histogram, Instant, InterestError, InterestLevel, InterestLimits, InterestMap,
+    InterestTarget, Item, LivestreamTracks, Mesh, Policy, Quality, Role, Star, StateId, StateRange,
+    StreamTracks, SwarmId, TopologyError, TrackKind, Tree, UpdateFacts,
 };
 
 const NOW: Instant = Instant::from_secs(100);
@@ -216,6 +217,80 @@ fn refused_interests_change_nothing() {
     // A refused call must not have moved the time either: a short life still begins at `NOW`.
     map.declare(1, STATE, high, ttl(Duration::from_secs(1)), NOW).unwrap();
     assert_eq!(map.poll_timeout(), Some(NOW + Duration::from_secs(1)));
+}
+
+#[test]
+fn whoever_wants_it_most_is_scheduled_first() {
+    let mut map = InterestMap::default();
+    for (peer, level) in [
+        (1, InterestLevel::Low),
+        (2, InterestLevel::Critical),
+        (3, InterestLevel::Medium),
+        (4, InterestLevel::High),
+    ] {
+        map.declare(peer, STATE, level, None, NOW).unwrap();
+    }
+    let mut decisions = Decisions::new();
+    decisions.decide(&UpdateFacts::new(STATE, 1_000), &map, &mut AllEdges::default(), NOW);
+    let found: Vec<_> = decisions.sends().iter().map(|d| (d.to, d.class, d.quality, d.delay())).collect();
+    let millis = Duration::from_millis;
+    assert_eq!(
+        found,
+        [
+            (2, Class::Urgent, Quality::Full, millis(0)),
+            (4, Class::High, Quality::Full, millis(10)),
+            (3, Class::Normal, Quality::Reduced, millis(50)),
+            (1, Class::Background, Quality::Keyframes, millis(200)),
+        ]
+    );
+}
+
+#[test]
+fn whoever_has_no_link_or_no_budget_is_named_and_not_sent_to() {
+    let mut map = InterestMap::default();
+    let mut edges = EdgeTable::new();
+    for peer in [1, 2, 3] {
+        map.declare(peer, STATE, InterestLevel::High, None, NOW).unwrap();
+    }
+    edges.set(1, EdgeState::new().with_budget_bytes(Some(1_500)));
+    edges.set(2, EdgeState::new().with_active(false));
+
+    let mut decisions = Decisions::new();
+    let mut decide = |edges: &mut EdgeTable<_>| {
+        decisions.decide(&UpdateFacts::new(STATE, 1_000), &map, edges, NOW);
+        let to = |found: &[suffuse::Decision<_>]| found.iter().map(|d| d.to).collect::<Vec<_>>();
+        (to(decisions.sends()), to(decisions.over_budget()), decisions.unreachable().to_vec())
+    };
+    assert_eq!(decide(&mut edges), (vec![1], vec![], vec![2, 3]));
+    assert_eq!(edges.state(1).unwrap().budget_bytes(), Some(500));
+    assert_eq!(decide(&mut edges), (vec![], vec![1], vec![2, 3]));
+    assert_eq!(edges.state(1).unwrap().budget_bytes(), Some(500), "a refusal takes nothing");
+}
+
+#[test]
+fn statistics_count_sum_and_keep_the_peak() {
+    let mut egress = Egress::new(EgressConfig::default(), 1_500, 10, NOW);
+    egress.open(1, true, NOW);
+    let sizes = [1_000, 400, 700];
+    for (message, bytes) in sizes.into_iter().enumerate() {
+        let item = Item { message, bytes, class: Class::Normal, deadline: None, key: None };
+        let _ = egress.enqueue(1, item, NOW);
+    }
+    while egress.poll(NOW, &mut Vec::new()).is_some() {}
+    let sent = egress.stats().sent(Class::Normal);
+    assert_eq!((egress.stats().offered, sent.items, sent.bytes), (3, 3, 2_100));
+    assert_eq!(egress.stats().dropped(), 0);
+
+    let to_stranger = Item { message: 9, bytes: 100, class: Class::Normal, deadline: None, key: None };
+    let _ = egress.enqueue(2, to_stranger, NOW);
+    assert_eq!((egress.stats().offered, egress.stats().dropped()), (4, 1));
+
+    let mut latency_ms = Histogram::new();
+    for latency in [50, 100, 75] {
+        latency_ms.record(latency);
+    }
+    assert_eq!((latency_ms.count(), latency_ms.sum(), latency_ms.max()), (3, 225, Some(100)));
+    assert_eq!(latency_ms.mean(), Some(75));
 }
 
 #[test]
