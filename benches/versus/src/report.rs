@@ -8,6 +8,8 @@ use serde::Serialize;
 pub enum Cell {
     /// The median.
     Is(f64),
+    /// It was stopped there.
+    AtLeast(f64),
     /// Why there is none.
     Absent(&'static str),
 }
@@ -45,7 +47,7 @@ struct Row {
     unit: Unit,
     suffuse: Cell,
     elara_diffusion: Cell,
-    /// The other's value by that of suffuse: above 1 suffuse needs less.
+    /// The other's value by that of suffuse: above 1 suffuse needs less. At least this if the other was stopped.
     ratio: Option<f64>,
 }
 
@@ -89,6 +91,7 @@ pub fn print_table(Report(rows): &Report, Bars(bars): &Bars) {
     let mut reasons: Vec<&str> = Vec::new();
     let mut show = |cell, unit: Unit| match cell {
         Cell::Is(value) => unit.show(value),
+        Cell::AtLeast(value) => format!("> {}", unit.show(value)),
         Cell::Absent(reason) => {
             let known = reasons.iter().position(|&known| known == reason).unwrap_or_else(|| {
                 reasons.push(reason);
@@ -137,7 +140,7 @@ pub fn print_json(Report(rows): &Report, Bars(bars): &Bars) {
 
 fn ratio(suffuse: Cell, elara_diffusion: Cell) -> Option<f64> {
     match (suffuse, elara_diffusion) {
-        (Cell::Is(ours), Cell::Is(theirs)) => Some(theirs / ours),
+        (Cell::Is(ours), Cell::Is(theirs) | Cell::AtLeast(theirs)) => Some(theirs / ours),
         _ => None,
     }
 }
