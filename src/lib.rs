@@ -84,7 +84,10 @@ pub use interest::{
 };
 pub use io::{Class, Event, Input, LagReason, Offence, Output, Update};
 pub use log::{RangeSet, Retention};
-pub use propagation::{ClassStats, DropReason, Egress, EgressStats, Enqueued, Item, Transmit};
+pub use propagation::{
+    AllEdges, ClassStats, Decision, Decisions, Downstream, DropReason, EdgeState, EdgeTable, Edges, Egress,
+    EgressStats, Enqueued, Item, LevelRule, Quality, Skipped, Topology, Transmit, UpdateFacts,
+};
 pub use rng::Seed;
 pub use stats::{EngineStats, GossipStats, GuardStats, Histogram, TopicStats, ViewStats};
 pub use swarm::{Guard, TopicOptions};

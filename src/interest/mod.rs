@@ -54,6 +54,7 @@ pub use aggregate::{AggregateChange, SubtreeChange, SubtreeInterest};
 pub use limits::{InterestError, InterestLimits};
 pub use map::{InterestMap, InterestTotals};
 pub use query::{Interested, LevelBuckets};
+pub(crate) use query::{Scratch, VisitLevel};
 pub use roles::{Role, RoleLevels, RoleTable, StreamTracks, Track, TrackKind};
 pub use types::{InterestChange, InterestLevel, InterestTarget};
 

@@ -139,6 +139,33 @@ impl<P: PeerId> InterestMap<P> {
         self.totals
     }
 
+    /// Hands the peers that want `state` to `visitor`, level by level from the highest, each peer once with the index
+    /// under which the map keeps it. Levels without peers are left out. Allocates only when `scratch` grows.
+    pub(crate) fn visit_levels(
+        &self,
+        state: StateId,
+        scratch: &mut Scratch,
+        visitor: &mut impl VisitLevel<P>,
+    ) {
+        scratch.covering.clear();
+        let exact = self.states.get(&state.0).copied();
+        scratch.covering.extend(exact.into_iter().chain(self.ranges_covering(state.into())));
+        if let [only] = scratch.covering[..] {
+            let subscribers = &self.targets[only].subscribers;
+            for level in InterestLevel::DESCENDING {
+                let entries = subscribers.at(level);
+                if !entries.is_empty() {
+                    visitor.visit(level, entries.iter().map(|entry| (entry.slot, self.peers[entry.slot].id)));
+                }
+            }
+        } else if scratch.covering.len() > 1 {
+            self.merge(&scratch.covering, InterestLevel::Low, &mut scratch.levels, &mut scratch.found);
+            for same in scratch.found.chunk_by(|(_, one), (_, other)| one == other) {
+                visitor.visit(same[0].1, same.iter().map(|&(slot, _)| (slot, self.peers[slot].id)));
+            }
+        }
+    }
+
     /// The highest aggregate among the targets that are wider than `extent` and contain it.
     pub(super) fn covered(&self, extent: InterestTarget) -> InterestLevel {
         self.ranges_covering(extent)
@@ -165,6 +192,20 @@ impl<P: PeerId> InterestMap<P> {
 
     /// Each peer of several targets once, with its highest level: by level from the highest, then by slot.
     fn merged(&self, targets: &[u32], min: InterestLevel) -> Vec<(u32, InterestLevel)> {
+        let mut found = Vec::new();
+        self.merge(targets, min, &mut Vec::new(), &mut found);
+        found
+    }
+
+    /// [`Self::merged`] into `found`, with `levels` to work in.
+    fn merge(
+        &self,
+        targets: &[u32],
+        min: InterestLevel,
+        levels: &mut Vec<InterestLevel>,
+        found: &mut Vec<(u32, InterestLevel)>,
+    ) {
+        found.clear();
         let min = min.max(InterestLevel::Low);
         let lists = || targets.iter().map(|&target| &self.targets[target].subscribers);
         let listed = lists().map(|subscribers| subscribers.count(min)).sum::<usize>();
@@ -173,20 +214,21 @@ impl<P: PeerId> InterestMap<P> {
             wanted.flat_map(|level| subscribers.at(level).iter().map(move |entry| (entry.slot, level)))
         });
         if listed < self.peers.end() / SLOTS_PER_ENTRY {
-            let mut found: Vec<_> = entries.collect();
+            found.extend(entries);
             found.sort_unstable_by_key(|&(slot, level)| (slot, Reverse(level)));
             found.dedup_by_key(|&mut (slot, _)| slot);
             found.sort_unstable_by_key(|&(slot, level)| (Reverse(level), slot));
-            return found;
+            return;
         }
 
-        let mut levels = vec![InterestLevel::None; self.peers.end()];
+        levels.clear();
+        levels.resize(self.peers.end(), InterestLevel::None);
         for (slot, level) in entries {
             let highest = &mut levels[slot as usize];
             *highest = level.max(*highest);
         }
         let mut next = [0; 5];
-        for level in &levels {
+        for level in levels.iter() {
             next[level.rank()] += 1;
         }
         let mut end = 0;
@@ -194,7 +236,7 @@ impl<P: PeerId> InterestMap<P> {
             end += core::mem::replace(count, end);
         }
         // Those without interest come last by rank, and are left out.
-        let mut found = vec![(0, InterestLevel::None); next[4]];
+        found.resize(next[4], (0, InterestLevel::None));
         for (slot, &level) in levels.iter().enumerate() {
             if level != InterestLevel::None {
                 let place = &mut next[level.rank()];
@@ -202,8 +244,22 @@ impl<P: PeerId> InterestMap<P> {
                 *place += 1;
             }
         }
-        found
     }
+}
+
+/// What [`InterestMap::visit_levels`] calls.
+pub(crate) trait VisitLevel<P> {
+    /// Those who want the state at `level`: the map's index of the peer, which it keeps while it has declarations,
+    /// and the peer.
+    fn visit(&mut self, level: InterestLevel, peers: impl ExactSizeIterator<Item = (u32, P)>);
+}
+
+/// What [`InterestMap::visit_levels`] works in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scratch {
+    covering: SmallVec<[u32; 8]>,
+    levels: Vec<InterestLevel>,
+    found: Vec<(u32, InterestLevel)>,
 }
 
 /// Marking every slot costs about a sixteenth of sorting an entry.
