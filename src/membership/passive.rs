@@ -20,6 +20,10 @@ impl<P: PeerId> Passive<P> {
         Self { entries: Vec::new(), max }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = P> + '_ {
         self.entries.iter().map(|entry| entry.peer)
     }

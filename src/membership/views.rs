@@ -116,6 +116,12 @@ const STRANGERS_MAX: usize = 16;
 /// Losses within this time count together.
 const LOSS_SPAN: Duration = Duration::from_secs(10);
 
+/// Refusals after which a node of a small swarm asks for a place in a reserve.
+const STUCK: u32 = 6;
+
+/// Once in so many shuffles a node of a small swarm looks beyond its neighbours' neighbours.
+const LOOK_BEYOND_EVERY: u64 = 4;
+
 /// The longest pause between attempts to fill a slot that nobody has to spare, or to join.
 const REFILL_MAX: Duration = Duration::from_secs(30);
 
@@ -250,6 +256,7 @@ impl<P: WirePeer> Views<P> {
         if self.shuffle_at.is_some_and(|at| at <= now) {
             self.shuffle_at = Some(now + self.spread(self.config.shuffle_interval));
             self.begin_shuffle(actions);
+            self.look_beyond(now);
         }
         while let Some(peer) = self.remembered.due(now, &mut self.rng) {
             self.probe(peer, now, actions);
@@ -570,8 +577,11 @@ impl<P: WirePeer> Views<P> {
                 }
             }
             Some(peer) => {
-                let request =
-                    if self.active.is_empty() { NeighborRequest::High } else { NeighborRequest::Low };
+                // In a small swarm everybody else may be full, and may even be full of each other: a clique that would
+                // stay apart for ever if nobody insisted.
+                let insists = self.refusals >= STUCK && self.is_small();
+                let urgent = self.active.is_empty() || insists;
+                let request = if urgent { NeighborRequest::High } else { NeighborRequest::Low };
                 self.ask(peer, Ask::Neighbor(request), now, actions);
             }
             None if self.active.is_empty() => {
@@ -593,6 +603,23 @@ impl<P: WirePeer> Views<P> {
         // A moment's patience: a swap brings its own replacement.
         let soon = now + self.spread(self.config.refill_interval);
         self.refill_at = Some(self.refill_at.map_or(soon, |at| at.min(soon)));
+    }
+
+    /// Whether the passive view seems to hold the whole swarm.
+    fn is_small(&self) -> bool {
+        self.passive.len() < self.config.passive_max
+    }
+
+    /// A small swarm can fall into parts that are full of themselves and miss nothing. So now and then somebody who is no
+    /// neighbour is asked to be one for a while.
+    fn look_beyond(&mut self, now: Instant) {
+        if self.is_small() && self.stats.shuffles_sent % LOOK_BEYOND_EVERY == 0 {
+            let others = self.passive.iter().chain(self.contacts.iter().copied());
+            let others: Vec<_> = others.filter(|&peer| !self.is_neighbor(peer)).collect();
+            if let Some(&peer) = self.rng.pick(&others) {
+                self.remembered.add(peer, now, &mut self.rng);
+            }
+        }
     }
 
     fn probe(&mut self, peer: P, now: Instant, actions: &mut Vec<ViewAction<P>>) {
