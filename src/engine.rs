@@ -328,6 +328,11 @@ impl<P: WirePeer> Engine<P> {
         &self.stats
     }
 
+    /// Bytes that wait to be sent. After [`Self::leave`] and a drain, 0 means that the host has every farewell in hand.
+    pub fn queued_bytes(&self) -> usize {
+        self.egress.queued_bytes()
+    }
+
     /// Counters of what leaves it.
     pub fn egress_stats(&self) -> &crate::propagation::EgressStats {
         self.egress.stats()
