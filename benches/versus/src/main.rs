@@ -5,8 +5,7 @@
 //! ```
 //!
 //! Both sides take turns, the figures are medians, time is that of a processor, and the heap is counted by the
-//! allocator. Progress goes to the
-//! standard error, the table to the standard output.
+//! allocator. Progress goes to the standard error, the table to the standard output.
 
 mod decide;
 mod interest;

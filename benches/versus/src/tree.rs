@@ -131,16 +131,17 @@ fn grow<O: Overlay>(name: &str, joins: usize) -> Result<Grown<O>, Duration> {
     let heap = heap_bytes();
     let mut took = Duration::ZERO;
     let mut overlay = O::new();
-    const PARTS: usize = 100;
+    // At least a thousand joins under one reading of the clock.
+    let parts = (joins / 1_000).min(100);
     let started = Instant::now();
-    for part in 0..PARTS {
-        let end = (part + 1) * joins / PARTS;
+    for part in 0..parts {
+        let end = (part + 1) * joins / parts;
         took += time(|| {
-            for peer in part * joins / PARTS..end {
+            for peer in part * joins / parts..end {
                 overlay.join(peer as u64 + 1);
             }
         });
-        if took > Duration::from_secs(2) && (part + 1).is_multiple_of(10) {
+        if took > Duration::from_secs(2) && (part + 1).is_multiple_of(parts.div_ceil(10)) {
             eprintln!("  {name}: {end} of {joins} joins in {:.1} s", took.as_secs_f64());
         }
         if started.elapsed() > JOINS_WAIT_MAX && end < joins {
