@@ -4,8 +4,8 @@
 //! cargo run --release --manifest-path benches/versus/Cargo.toml
 //! ```
 //!
-//! Both sides take turns, the figures are medians, and the heap is counted by the allocator. Progress goes to the
-//! standard error, the table to the standard output.
+//! Both sides take turns, the figures are medians, time is that of a processor, and the heap is counted by the
+//! allocator. Progress goes to the standard error, the table to the standard output.
 
 mod decide;
 mod interest;

@@ -1,7 +1,8 @@
 //! Clocks, medians, heap and draws.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use cpu_time::ThreadTime;
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -22,9 +23,10 @@ pub fn restart_peak() {
     HEAP.reset_peak_usage();
 }
 
-/// How long `work` takes; what it returns is dropped after the clock is read.
+/// How long `work` takes of a processor, so that whatever else runs on the machine is not counted. What it returns is
+/// dropped after the clock is read.
 pub fn time<T>(work: impl FnOnce() -> T) -> Duration {
-    let begin = Instant::now();
+    let begin = ThreadTime::now();
     let kept = std::hint::black_box(work());
     let elapsed = begin.elapsed();
     drop(kept);

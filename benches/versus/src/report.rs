@@ -123,7 +123,7 @@ pub fn print_table(Report(rows): &Report, Bars(bars): &Bars) {
     for (number, reason) in reasons.iter().enumerate() {
         println!("[{}] {reason}", number + 1);
     }
-    println!("\nRatio: elara-diffusion / suffuse; above 1 suffuse needs less.\n");
+    println!("\nTimes are processor times. Ratio: elara-diffusion / suffuse; above 1 suffuse needs less.\n");
     for Bar { bar, holds, found } in bars {
         let verdict = match holds {
             Some(true) => "holds     ",
