@@ -86,7 +86,8 @@ pub use io::{Class, Event, Input, LagReason, Offence, Output, Update};
 pub use log::{RangeSet, Retention};
 pub use propagation::{
     AllEdges, ClassStats, Decision, Decisions, Downstream, DropReason, EdgeState, EdgeTable, Edges, Egress,
-    EgressStats, Enqueued, Item, LevelRule, Quality, Skipped, Topology, Transmit, UpdateFacts,
+    EgressStats, Enqueued, Item, LevelRule, LevelSyncStats, Quality, Selected, Skipped, StateSync,
+    StateSyncConfig, StateSyncError, StateSyncStats, StateValue, TickReport, Topology, Transmit, UpdateFacts,
 };
 pub use rng::Seed;
 pub use stats::{EngineStats, GossipStats, GuardStats, Histogram, TopicStats, ViewStats};

@@ -72,6 +72,7 @@ mod network;
 mod queue;
 mod regions;
 mod scene;
+mod state_scene;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -91,6 +92,7 @@ pub use fault::{Fault, FaultSchedule, FrameFilter, Incident};
 pub use metrics::{DropReason, Metrics, Traffic, WindowMeter, body_bytes};
 pub use network::{LinkModel, LinkModelError, Network, NetworkConfig, Passage, ReliablePassage};
 pub use scene::{DelayMs, Probe, Sources, TopicReport, TopicScene};
+pub use state_scene::{LevelStaleness, StalenessMs, StateBudget, StateReport, StateScene};
 pub use world::{Birth, World};
 
 use crate::io::{Class, Event, Input, Output};

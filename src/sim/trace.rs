@@ -54,7 +54,7 @@ impl Trace {
         }
     }
 
-    fn word(&mut self, word: u64) {
+    pub(super) fn word(&mut self, word: u64) {
         self.hash = mix(self.hash ^ word);
     }
 }
