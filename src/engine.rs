@@ -1,5 +1,8 @@
 //! The engine: routes inputs to swarms, and their actions to the egress. No protocol decisions are made here.
 
+mod links;
+mod queries;
+
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -16,15 +19,13 @@ use crate::id::{Epoch, StateId, SwarmId, SwarmTag, UpdateId};
 use crate::io::{Class, Event, Input, Offence, Output};
 use crate::link::{Link, LinkState};
 use crate::log::Retention;
-use crate::membership::LivenessAction;
 use crate::propagation::{Egress, Enqueued, Item, Transmit};
 use crate::rng::Seed;
-use crate::stats::{EngineStats, TopicStats};
+use crate::stats::EngineStats;
 use crate::swarm::{Guard, SwarmAction, SwarmActions, Topic, TopicOptions};
 use crate::time::Instant;
 use crate::wire::{
-    self, FrameReader, FrameWriter, LinkMessage, MembershipMessage, Message, SourceRanges, WirePeer,
-    message_bytes_max,
+    self, FrameReader, FrameWriter, LinkMessage, MembershipMessage, Message, WirePeer, message_bytes_max,
 };
 
 /// One node: any number of swarms over one set of links, one egress, one deadline.
@@ -313,75 +314,6 @@ impl<P: WirePeer> Engine<P> {
         self.config.frame_bytes_max.saturating_sub(header)
     }
 
-    /// This peer's own name.
-    pub fn local(&self) -> P {
-        self.local
-    }
-
-    /// The configuration.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Counters of the engine itself.
-    pub fn stats(&self) -> &EngineStats {
-        &self.stats
-    }
-
-    /// Bytes that wait to be sent. After [`Self::leave`] and a drain, 0 means that the host has every farewell in hand.
-    pub fn queued_bytes(&self) -> usize {
-        self.egress.queued_bytes()
-    }
-
-    /// Counters of what leaves it.
-    pub fn egress_stats(&self) -> &crate::propagation::EgressStats {
-        self.egress.stats()
-    }
-
-    /// Counters and sizes of one swarm, if it is joined.
-    pub fn topic_stats(&self, swarm: SwarmId) -> Option<TopicStats> {
-        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm)?;
-        Some(joined.topic.stats())
-    }
-
-    /// The present neighbours in a swarm, in the order of their names; none if it is not joined.
-    pub fn neighbors(&self, swarm: SwarmId) -> Vec<P> {
-        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm);
-        let mut neighbors: Vec<_> = joined.into_iter().flat_map(|joined| joined.topic.neighbors()).collect();
-        neighbors.sort_unstable();
-        neighbors
-    }
-
-    /// The fingerprint of everything known in a swarm: equal on two nodes if and only if (but for 1 in 2^64) they know the
-    /// same updates.
-    pub fn fingerprint(&self, swarm: SwarmId) -> Option<u64> {
-        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm)?;
-        Some(joined.topic.fingerprint())
-    }
-
-    /// Which updates are known in a swarm, source by source: delivered, published, or given up. Empty if it is not
-    /// joined.
-    pub fn known(&self, swarm: SwarmId) -> Vec<SourceRanges<P>> {
-        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm);
-        joined.map_or_else(Vec::new, |joined| joined.topic.known())
-    }
-
-    /// Links that are up, being set up, or being closed.
-    pub fn link_count(&self) -> usize {
-        self.links.len()
-    }
-
-    /// What may wait in all: the egress always takes one frame.
-    fn queue_bytes_max(&self) -> usize {
-        self.config.egress.queue_bytes_max.max(self.config.frame_bytes_max)
-    }
-
-    /// Whether the queue is half empty and takes a payload of `bytes`.
-    fn has_room_again(&self, bytes: usize) -> bool {
-        let (queued, max) = (self.egress.queued_bytes(), self.queue_bytes_max());
-        queued * 2 < max && queued + bytes <= max
-    }
-
     fn advance(&mut self, now: Instant) -> Instant {
         self.now = self.now.max(now);
         self.now
@@ -610,134 +542,6 @@ impl<P: WirePeer> Engine<P> {
             self.events_lost += 1;
             self.stats.events_lost += 1;
         }
-    }
-
-    // --- links ----------------------------------------------------------------------------------------------------
-
-    /// Makes a link; false if there is no room, and then the newcomer is turned away.
-    fn open_link(&mut self, peer: P, state: LinkState, now: Instant) -> bool {
-        let disconnect = Output::Disconnect { peer };
-        // Each link made or refused may leave a change for the host to carry out, so a host that does not drain gets none.
-        let drained = self.connections.len() < self.config.link.links_max * 2;
-        let full = self.links.len() >= self.config.link.links_max;
-        if !drained || full && !self.evict_link(now) {
-            self.stats.links_refused += 1;
-            diagnose!(warn, ?peer, "no room for another link");
-            if drained && state == LinkState::Up && !self.connections.contains(&disconnect) {
-                self.connections.push_back(disconnect);
-            }
-            return false;
-        }
-        if state == LinkState::Up {
-            // The peer has spoken since, so the host must not close what is in use again.
-            self.connections.retain(|output| *output != disconnect);
-        }
-        diagnose!(debug, ?peer, ?state, "link opened");
-        self.links.insert(peer, Link::new(state, self.local > peer, &self.config.link, now));
-        self.egress.open(peer, state == LinkState::Up, now);
-        self.schedule_link(peer);
-        true
-    }
-
-    /// Closes the link that nobody needs and that was silent longest.
-    fn evict_link(&mut self, now: Instant) -> bool {
-        let idle = self.links.iter().filter(|(_, link)| link.holders == 0);
-        let Some((&peer, _)) = idle.min_by_key(|(peer, link)| (link.used, **peer)) else { return false };
-        self.stats.links_evicted += 1;
-        self.disconnect(peer, now);
-        true
-    }
-
-    /// Notes that a link works; false if that was known.
-    fn mark_up(&mut self, peer: P, now: Instant) -> bool {
-        let Some(link) = self.links.get_mut(&peer) else { return false };
-        if !matches!(link.state, LinkState::Connecting { .. }) {
-            return false;
-        }
-        link.state = LinkState::Up;
-        link.used = now;
-        link.liveness.heard(now);
-        self.egress.ready(peer, now);
-        self.schedule_link(peer);
-        true
-    }
-
-    /// A link that was to be closed is needed again.
-    fn reopen(&mut self, peer: P, now: Instant) {
-        if let Some(link) = self.links.get_mut(&peer) {
-            link.state = LinkState::Up;
-            link.used = now;
-        }
-        self.egress.open(peer, true, now);
-        self.schedule_link(peer);
-    }
-
-    fn on_link_timeout(&mut self, peer: P, now: Instant) {
-        let linger = self.config.link.linger;
-        let Some(link) = self.links.get_mut(&peer) else { return };
-        match link.state {
-            LinkState::Connecting { deadline } if deadline <= now => {
-                self.stats.connects_failed += 1;
-                diagnose!(debug, ?peer, "not connected in time");
-                self.disconnect(peer, now);
-                return;
-            }
-            LinkState::Up if link.holders > 0 => match link.liveness.handle_timeout(now) {
-                Some(LivenessAction::SendPing { token }) => {
-                    self.send(
-                        peer,
-                        SwarmTag(0),
-                        Message::Link(LinkMessage::Ping { token }),
-                        Class::Control,
-                        now,
-                    );
-                }
-                Some(LivenessAction::Lost) => {
-                    self.stats.links_silent += 1;
-                    diagnose!(debug, ?peer, "silent for too long");
-                    self.disconnect(peer, now);
-                    return;
-                }
-                None => {}
-            },
-            LinkState::Up if link.used + linger <= now => {
-                link.state = LinkState::Closing { deadline: now + self.config.link.connect_timeout };
-                self.egress.close(peer);
-            }
-            LinkState::Closing { deadline } if deadline <= now => {
-                // The transport takes nothing any more, so there is nothing to wait for.
-                self.disconnect(peer, now);
-                return;
-            }
-            LinkState::Connecting { .. } | LinkState::Up | LinkState::Closing { .. } => {}
-        }
-        self.schedule_link(peer);
-    }
-
-    /// Drops a link and tells the host to do the same.
-    fn disconnect(&mut self, peer: P, now: Instant) {
-        self.connections.push_back(Output::Disconnect { peer });
-        self.drop_link(peer, now);
-    }
-
-    /// Forgets a link and all that waits for it, and tells the swarms.
-    fn drop_link(&mut self, peer: P, now: Instant) {
-        if self.links.remove(&peer).is_none() {
-            return;
-        }
-        diagnose!(debug, ?peer, "link dropped");
-        self.egress.reset(peer);
-        self.deadlines.set(Wake::Link(peer), None);
-        let tags: Vec<_> = self.swarms.keys().copied().collect();
-        for tag in tags {
-            self.with_topic(tag, |topic, _, actions| topic.peer_lost(peer, now, actions));
-        }
-    }
-
-    fn schedule_link(&mut self, peer: P) {
-        let deadline = self.links.get(&peer).and_then(|link| link.poll_timeout(&self.config.link));
-        let deadline = deadline.map(|at| at.max(self.now + TICK));
-        self.deadlines.set(Wake::Link(peer), deadline);
     }
 
     // --- out ------------------------------------------------------------------------------------------------------

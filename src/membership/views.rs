@@ -6,6 +6,8 @@
 //! neighbour (Law and Siu 2003), so nobody is ever evicted into isolation. And lost peers are remembered and probed, so that
 //! the parts of a broken swarm find each other again.
 
+mod upkeep;
+
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -15,7 +17,7 @@ use crate::id::SwarmId;
 use crate::rng::{Rng, Seed};
 use crate::stats::ViewStats;
 use crate::time::Instant;
-use crate::wire::{MembershipMessage, NeighborRequest, ViewEntry, WirePeer};
+use crate::wire::{MembershipMessage, NeighborRequest, WirePeer};
 
 /// What a [`Views`] machine wants done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -546,204 +548,5 @@ impl<P: WirePeer> Views<P> {
                 self.refill_soon(now);
             }
         }
-    }
-
-    // --- upkeep ---------------------------------------------------------------------------------------------------
-
-    /// Looks for a neighbour for a free slot, by the least disturbing means that is left.
-    fn refill(&mut self, now: Instant, actions: &mut Vec<ViewAction<P>>) {
-        self.refill_at = None;
-        let free = self.free();
-        if free == 0 {
-            return;
-        }
-        // Slots that nobody has a counterpart for are looked after ever more rarely; the last one hardly at all.
-        let doublings = self.refusals.saturating_sub(if self.active.is_empty() { 8 } else { 3 }).min(7);
-        let pause = (self.config.refill_interval * (1 << doublings)).min(REFILL_MAX);
-        self.refill_at = Some(now + self.spread(pause));
-        let candidate = self.passive.pick(&mut self.rng, |peer| {
-            !self.active.iter().any(|neighbor| neighbor.peer == peer)
-                && !self.pending.iter().any(|pending| pending.peer == peer)
-        });
-        let walks = self.refusals >= 3 && free >= 2 && !self.active.is_empty();
-        match candidate {
-            _ if walks => {
-                let starts: Vec<_> = self.neighbors().collect();
-                if let Some(&start) = self.rng.pick(&starts) {
-                    let message =
-                        MembershipMessage::Walk { joiner: self.local, hops_left: self.config.walk_hops };
-                    actions.push(ViewAction::Send { to: start, message });
-                    self.refusals += 1;
-                }
-            }
-            Some(peer) => {
-                // In a small swarm everybody else may be full, and may even be full of each other: a clique that would
-                // stay apart for ever if nobody insisted.
-                let insists = self.refusals >= STUCK && self.is_small();
-                let urgent = self.active.is_empty() || insists;
-                let request = if urgent { NeighborRequest::High } else { NeighborRequest::Low };
-                self.ask(peer, Ask::Neighbor(request), now, actions);
-            }
-            None if self.active.is_empty() => {
-                if let Some(&contact) = self.rng.pick(&self.contacts) {
-                    self.ask(contact, Ask::Join, now, actions);
-                }
-            }
-            None => {
-                self.refusals += 1;
-                self.begin_shuffle(actions);
-            }
-        }
-    }
-
-    fn refill_soon(&mut self, now: Instant) {
-        if self.active.len() + self.pending.len() >= self.config.active_target {
-            return;
-        }
-        // A moment's patience: a swap brings its own replacement.
-        let soon = now + self.spread(self.config.refill_interval);
-        self.refill_at = Some(self.refill_at.map_or(soon, |at| at.min(soon)));
-    }
-
-    /// Whether the passive view seems to hold the whole swarm.
-    fn is_small(&self) -> bool {
-        self.passive.len() < self.config.passive_max
-    }
-
-    /// A small swarm can fall into parts that are full of themselves and miss nothing. So now and then somebody who is no
-    /// neighbour is asked to be one for a while.
-    fn look_beyond(&mut self, now: Instant) {
-        if self.is_small() && self.stats.shuffles_sent % LOOK_BEYOND_EVERY == 0 {
-            let others = self.passive.iter().chain(self.contacts.iter().copied());
-            let others: Vec<_> = others.filter(|&peer| !self.is_neighbor(peer)).collect();
-            if let Some(&peer) = self.rng.pick(&others) {
-                self.remembered.add(peer, now, &mut self.rng);
-            }
-        }
-    }
-
-    fn probe(&mut self, peer: P, now: Instant, actions: &mut Vec<ViewAction<P>>) {
-        if self.is_neighbor(peer) {
-            self.remembered.forget(peer);
-        } else if self.active.len() < self.config.active_max {
-            self.stats.probes_sent += 1;
-            self.ask(peer, Ask::Probe, now, actions);
-        }
-    }
-
-    /// A run of losses means that the network broke: everybody who was lost is probed soon, again.
-    fn note_loss(&mut self, now: Instant) {
-        if now - self.losses.0 > LOSS_SPAN {
-            self.losses = (now, 0);
-        }
-        self.losses.1 += 1;
-        self.refusals = 0;
-        if self.losses.1 * 4 > self.config.active_target {
-            for &contact in &self.contacts {
-                if self.active.iter().all(|neighbor| neighbor.peer != contact) {
-                    self.remembered.add(contact, now, &mut self.rng);
-                }
-            }
-            self.remembered.hurry(now, &mut self.rng);
-        }
-    }
-
-    /// Gives up one neighbour beyond the target.
-    fn trim(&mut self, now: Instant, actions: &mut Vec<ViewAction<P>>) {
-        self.trim_at = None;
-        if self.active.len() <= self.config.active_target {
-            return;
-        }
-        let neighbors: Vec<_> = self.neighbors().collect();
-        if let Some(&peer) = self.rng.pick(&neighbors) {
-            actions.push(ViewAction::Send { to: peer, message: MembershipMessage::Bye { leaving: false } });
-            self.drop_neighbor(peer, now, actions);
-            self.note_peer(peer, 0);
-        }
-        if self.active.len() > self.config.active_target {
-            self.trim_at = Some(now + TRIM_AFTER);
-        }
-    }
-
-    fn begin_shuffle(&mut self, actions: &mut Vec<ViewAction<P>>) {
-        let neighbors: Vec<_> = self.neighbors().collect();
-        let Some(&to) = self.rng.pick(&neighbors) else { return };
-        self.stats.shuffles_sent += 1;
-        self.passive.grow_older();
-        let count = self.config.shuffle_entries.min(self.list_max);
-        let mut entries = alloc::vec![ViewEntry { peer: self.local, age: 0 }];
-        let others: Vec<_> = neighbors.into_iter().filter(|&peer| peer != to).collect();
-        entries.extend(self.rng.pick(&others).map(|&peer| ViewEntry { peer, age: 0 }));
-        entries.extend(self.passive.sample(count, &mut self.rng));
-        entries.truncate(count);
-        let hops_left = self.config.shuffle_hops;
-        actions.push(ViewAction::Send {
-            to,
-            message: MembershipMessage::Shuffle { origin: self.local, hops_left, entries },
-        });
-    }
-
-    fn on_shuffle(
-        &mut self,
-        from: P,
-        origin: P,
-        hops_left: u8,
-        entries: Vec<ViewEntry<P>>,
-        actions: &mut Vec<ViewAction<P>>,
-    ) {
-        if origin == self.local {
-            return;
-        }
-        let hops_left = hops_left.min(self.config.shuffle_hops);
-        let onward: Vec<_> = self.neighbors().filter(|&peer| peer != from && peer != origin).collect();
-        if let (true, Some(&next)) = (hops_left > 0, self.rng.pick(&onward)) {
-            let message = MembershipMessage::Shuffle { origin, hops_left: hops_left - 1, entries };
-            actions.push(ViewAction::Send { to: next, message });
-            return;
-        }
-        let count = entries.len().min(self.list_max);
-        let mut answer = self.passive.sample(count, &mut self.rng);
-        answer.retain(|entry| entry.peer != origin);
-        if !answer.is_empty() {
-            let message = MembershipMessage::ShuffleReply { entries: answer };
-            actions.push(ViewAction::Send { to: origin, message });
-        }
-        self.integrate(&entries);
-    }
-
-    fn integrate(&mut self, entries: &[ViewEntry<P>]) {
-        for entry in entries.iter().take(self.list_max) {
-            self.note_peer(entry.peer, entry.age);
-        }
-    }
-
-    fn note_peer(&mut self, peer: P, age: u8) {
-        if peer != self.local && !self.is_neighbor(peer) {
-            self.passive.add(peer, age);
-        }
-    }
-
-    fn is_pending(&self, peer: P) -> bool {
-        self.pending.iter().any(|pending| pending.peer == peer)
-    }
-
-    /// Slots in use or asked for.
-    fn taken(&self) -> usize {
-        let asked = self.pending.iter().filter(|pending| matches!(pending.ask, Ask::Neighbor(_)));
-        self.active.len() + asked.count()
-    }
-
-    fn free(&self) -> usize {
-        self.config.active_target.saturating_sub(self.taken())
-    }
-
-    /// After this long a repeated request cannot be a late copy of the first.
-    fn patience(&self) -> Duration {
-        self.config.reply_timeout * (u32::from(TRIES) * (u32::from(TRIES) + 1) / 2 + 1)
-    }
-
-    fn spread(&mut self, interval: Duration) -> Duration {
-        let micros = interval.as_micros() as u64;
-        Duration::from_micros(self.rng.between(micros * 3 / 4, micros * 5 / 4 + 1))
     }
 }

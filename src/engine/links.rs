@@ -1,0 +1,139 @@
+//! The engine's links: made, closed, dropped, and watched.
+
+use alloc::vec::Vec;
+
+use super::{Engine, TICK, Wake};
+use crate::id::SwarmTag;
+use crate::io::{Class, Output};
+use crate::link::{Link, LinkState};
+use crate::membership::LivenessAction;
+use crate::time::Instant;
+use crate::wire::{LinkMessage, Message, WirePeer};
+
+impl<P: WirePeer> Engine<P> {
+    /// Makes a link; false if there is no room, and then the newcomer is turned away.
+    pub(super) fn open_link(&mut self, peer: P, state: LinkState, now: Instant) -> bool {
+        let disconnect = Output::Disconnect { peer };
+        // Each link made or refused may leave a change for the host to carry out, so a host that does not drain gets none.
+        let drained = self.connections.len() < self.config.link.links_max * 2;
+        let full = self.links.len() >= self.config.link.links_max;
+        if !drained || full && !self.evict_link(now) {
+            self.stats.links_refused += 1;
+            diagnose!(warn, ?peer, "no room for another link");
+            if drained && state == LinkState::Up && !self.connections.contains(&disconnect) {
+                self.connections.push_back(disconnect);
+            }
+            return false;
+        }
+        if state == LinkState::Up {
+            // The peer has spoken since, so the host must not close what is in use again.
+            self.connections.retain(|output| *output != disconnect);
+        }
+        diagnose!(debug, ?peer, ?state, "link opened");
+        self.links.insert(peer, Link::new(state, self.local > peer, &self.config.link, now));
+        self.egress.open(peer, state == LinkState::Up, now);
+        self.schedule_link(peer);
+        true
+    }
+
+    /// Closes the link that nobody needs and that was silent longest.
+    pub(super) fn evict_link(&mut self, now: Instant) -> bool {
+        let idle = self.links.iter().filter(|(_, link)| link.holders == 0);
+        let Some((&peer, _)) = idle.min_by_key(|(peer, link)| (link.used, **peer)) else { return false };
+        self.stats.links_evicted += 1;
+        self.disconnect(peer, now);
+        true
+    }
+
+    /// Notes that a link works; false if that was known.
+    pub(super) fn mark_up(&mut self, peer: P, now: Instant) -> bool {
+        let Some(link) = self.links.get_mut(&peer) else { return false };
+        if !matches!(link.state, LinkState::Connecting { .. }) {
+            return false;
+        }
+        link.state = LinkState::Up;
+        link.used = now;
+        link.liveness.heard(now);
+        self.egress.ready(peer, now);
+        self.schedule_link(peer);
+        true
+    }
+
+    /// A link that was to be closed is needed again.
+    pub(super) fn reopen(&mut self, peer: P, now: Instant) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.state = LinkState::Up;
+            link.used = now;
+        }
+        self.egress.open(peer, true, now);
+        self.schedule_link(peer);
+    }
+
+    pub(super) fn on_link_timeout(&mut self, peer: P, now: Instant) {
+        let linger = self.config.link.linger;
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        match link.state {
+            LinkState::Connecting { deadline } if deadline <= now => {
+                self.stats.connects_failed += 1;
+                diagnose!(debug, ?peer, "not connected in time");
+                self.disconnect(peer, now);
+                return;
+            }
+            LinkState::Up if link.holders > 0 => match link.liveness.handle_timeout(now) {
+                Some(LivenessAction::SendPing { token }) => {
+                    self.send(
+                        peer,
+                        SwarmTag(0),
+                        Message::Link(LinkMessage::Ping { token }),
+                        Class::Control,
+                        now,
+                    );
+                }
+                Some(LivenessAction::Lost) => {
+                    self.stats.links_silent += 1;
+                    diagnose!(debug, ?peer, "silent for too long");
+                    self.disconnect(peer, now);
+                    return;
+                }
+                None => {}
+            },
+            LinkState::Up if link.used + linger <= now => {
+                link.state = LinkState::Closing { deadline: now + self.config.link.connect_timeout };
+                self.egress.close(peer);
+            }
+            LinkState::Closing { deadline } if deadline <= now => {
+                // The transport takes nothing any more, so there is nothing to wait for.
+                self.disconnect(peer, now);
+                return;
+            }
+            LinkState::Connecting { .. } | LinkState::Up | LinkState::Closing { .. } => {}
+        }
+        self.schedule_link(peer);
+    }
+
+    /// Drops a link and tells the host to do the same.
+    pub(super) fn disconnect(&mut self, peer: P, now: Instant) {
+        self.connections.push_back(Output::Disconnect { peer });
+        self.drop_link(peer, now);
+    }
+
+    /// Forgets a link and all that waits for it, and tells the swarms.
+    pub(super) fn drop_link(&mut self, peer: P, now: Instant) {
+        if self.links.remove(&peer).is_none() {
+            return;
+        }
+        diagnose!(debug, ?peer, "link dropped");
+        self.egress.reset(peer);
+        self.deadlines.set(Wake::Link(peer), None);
+        let tags: Vec<_> = self.swarms.keys().copied().collect();
+        for tag in tags {
+            self.with_topic(tag, |topic, _, actions| topic.peer_lost(peer, now, actions));
+        }
+    }
+
+    pub(super) fn schedule_link(&mut self, peer: P) {
+        let deadline = self.links.get(&peer).and_then(|link| link.poll_timeout(&self.config.link));
+        let deadline = deadline.map(|at| at.max(self.now + TICK));
+        self.deadlines.set(Wake::Link(peer), deadline);
+    }
+}
