@@ -41,7 +41,7 @@ pub struct StateScene {
     pub states: u32,
     /// Observers.
     pub observers: u32,
-    /// What each observer may be sent. Default 32,000 bytes a second, about half of what it would take at 20 Hz.
+    /// What each observer may be sent. Default 32,000 bytes a second, two fifths of what it takes at 20 Hz.
     pub budget: StateBudget,
     /// Ticks a second, from 1 to 1,000. Default 20.
     pub rate_hz: u32,
@@ -74,7 +74,7 @@ impl StateScene {
         let needed_bytes_per_s = {
             let mut trial = Run::new(self, u64::MAX / 2);
             for _ in 0..2 * ticks_per_s {
-                trial.tick();
+                trial.tick(&mut ());
             }
             trial.sync.stats().charged_bytes / 2 / u64::from(self.observers.max(1))
         };
@@ -84,17 +84,15 @@ impl StateScene {
         };
         let mut run = Run::new(self, budget_bytes_per_s / ticks_per_s);
         let end = Instant::from_secs(self.seconds.into());
-        let cpu_before = probe.cpu_ns();
         for tick in 0..ticks_per_s * u64::from(self.seconds) {
-            run.tick();
+            run.tick(probe);
             if tick % ticks_per_s == 0 {
                 probe.progress(run.now, end);
                 run.look_for_starved();
             }
         }
-        let cpu_ns = probe.cpu_ns() - cpu_before;
         run.look_for_starved();
-        run.report(self, cpu_ns, needed_bytes_per_s, budget_bytes_per_s)
+        run.report(self, needed_bytes_per_s, budget_bytes_per_s)
     }
 }
 
@@ -117,7 +115,8 @@ pub struct StateReport {
     pub superseded: u64,
     /// The most (observer, state) pairs that had waited for more than ten seconds at once, looked for once a second.
     pub starved_states: u64,
-    /// Values offered to observers and values sent, for each second of processor time; 0 if it was not measured.
+    /// Values offered to observers and values sent, for each second of processor time spent on changes and ticks; 0 if
+    /// it was not measured.
     pub decisions_per_s: u64,
     /// Equal for equal scenes.
     pub trace_hash: u64,
@@ -210,6 +209,7 @@ struct Run {
     tokens: Vec<u64>,
     over_budget_bytes: u64,
     starved: u64,
+    cpu_ns: u64,
     selected: Vec<Selected>,
 }
 
@@ -241,16 +241,19 @@ impl Run {
             tokens: vec![0; observers],
             over_budget_bytes: 0,
             starved: 0,
+            cpu_ns: 0,
             selected: Vec::new(),
         }
     }
 
-    fn tick(&mut self) {
-        self.move_entities();
+    fn tick(&mut self, probe: &mut dyn Probe) {
         self.move_observers();
+        let cpu_before = probe.cpu_ns();
+        self.move_entities();
         for observer in 0..self.observers.len() {
             self.send(observer);
         }
+        self.cpu_ns += probe.cpu_ns() - cpu_before;
         self.tick += 1;
         self.now += self.interval;
     }
@@ -313,13 +316,7 @@ impl Run {
         self.starved = self.starved.max(starved);
     }
 
-    fn report(
-        self,
-        scene: &StateScene,
-        cpu_ns: u64,
-        needed_bytes_per_s: u64,
-        budget_bytes_per_s: u64,
-    ) -> StateReport {
+    fn report(self, scene: &StateScene, needed_bytes_per_s: u64, budget_bytes_per_s: u64) -> StateReport {
         let stats = self.sync.stats().clone();
         let at = |level| {
             let staleness = stats.at(level).map(|level| &level.staleness_ms);
@@ -341,7 +338,7 @@ impl Run {
             over_budget_bytes: self.over_budget_bytes,
             superseded: stats.superseded,
             starved_states: self.starved,
-            decisions_per_s: decisions.checked_div(cpu_ns.into()).unwrap_or(0) as u64,
+            decisions_per_s: decisions.checked_div(self.cpu_ns.into()).unwrap_or(0) as u64,
             trace_hash: self.trace.hash(),
             stats,
         }

@@ -132,6 +132,29 @@ fn an_index_that_passes_to_another_peer_misleads_nobody() {
     }
 }
 
+#[test]
+fn the_memory_is_used_again() {
+    let mut map = map((0..1_000).map(|peer| (peer, InterestLevel::High)));
+    for peer in 0..1_000 {
+        map.declare(peer, crate::InterestTarget::EVERYTHING, InterestLevel::Low, None, NOW).unwrap();
+    }
+    let (mut edges, mut decisions) = (EdgeTable::new(), Decisions::new());
+    for peer in 0..900 {
+        edges.set(peer, EdgeState::new().with_budget_bytes(Some(u64::from(peer % 2))));
+    }
+    decisions.decide(&UpdateFacts::new(STATE, 1), &map, &mut edges, NOW);
+    let buffers = |of: &Decisions<u32>| {
+        (of.sends.as_ptr(), of.unreachable.as_ptr(), of.over_budget.as_ptr(), of.sends.capacity())
+    };
+    let before = buffers(&decisions);
+    for _ in 0..3 {
+        edges.refill(Some(1));
+        decisions.decide(&UpdateFacts::new(STATE, 1), &map, &mut edges, NOW);
+        assert_eq!((decisions.sends().len(), decisions.unreachable().len()), (900, 100));
+        assert_eq!(buffers(&decisions), before);
+    }
+}
+
 fn level() -> impl Strategy<Value = InterestLevel> {
     (0u8..=4).prop_map(|number| InterestLevel::from_u8(number).unwrap())
 }
