@@ -271,7 +271,9 @@ impl Run {
                 self.world.crash(node);
                 "crash"
             }
-            1 | 2 if !up => {
+            1 | 2 if self.world.hosts().count() < self.world.node_count() => {
+                let down = (0..self.world.node_count() as u64).filter(|&node| !self.world.is_up(node));
+                let node = self.dice.pick(&down.collect::<Vec<_>>());
                 let maker = self.maker();
                 self.world.restart(node, maker);
                 "restart"
