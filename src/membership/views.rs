@@ -166,8 +166,13 @@ impl<P: WirePeer> Views<P> {
                 self.contacts.push(contact);
             }
         }
+        // Two of them: contacts that began apart would otherwise each gather an island of their own.
+        let count = self.contacts.len();
         if let Some(&contact) = self.rng.pick(&self.contacts) {
+            let first = self.contacts.iter().position(|&other| other == contact).unwrap_or(0);
+            let second = self.contacts[(first + 1) % count];
             self.ask(contact, Ask::Join, now, actions);
+            self.ask(second, Ask::Join, now, actions);
         }
     }
 
@@ -225,6 +230,9 @@ impl<P: WirePeer> Views<P> {
     /// The link to a peer is gone, or could not be made.
     pub fn peer_lost(&mut self, peer: P, now: Instant, actions: &mut Vec<ViewAction<P>>) {
         let was_pending = self.pending.iter().any(|pending| pending.peer == peer);
+        if self.pending.iter().any(|pending| pending.peer == peer && pending.ask == Ask::Join) {
+            self.remembered.add(peer, now, &mut self.rng);
+        }
         self.pending.retain(|pending| pending.peer != peer);
         if self.drop_neighbor(peer, now, actions) {
             self.stats.neighbors_lost += 1;
@@ -542,6 +550,10 @@ impl<P: WirePeer> Views<P> {
         });
         for (peer, ask) in given_up {
             self.stats.requests_unanswered += 1;
+            if ask == Ask::Join {
+                // Perhaps the network is broken, and others are behind the contact.
+                self.remembered.add(peer, now, &mut self.rng);
+            }
             if ask != Ask::Probe {
                 self.passive.remove(peer);
                 self.refusals += 1;
