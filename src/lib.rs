@@ -28,6 +28,7 @@
 //! | what waits to be sent | [`EgressConfig::peer_queue_bytes_max`], [`EgressConfig::queue_bytes_max`] | lower classes make room, else the item is dropped and counted |
 //! | neighbours, known peers | [`MembershipConfig::active_max`], [`MembershipConfig::passive_max`] | refused with a redirect; the oldest entry makes room |
 //! | sources | [`GossipConfig::sources_max`] | quiet ones go, else the newcomer is refused and counted |
+//! | lives of an origin | two | the oldest goes when a third begins, with what was missing of it |
 //! | gaps | [`GossipConfig::window_max`] | the oldest missing updates are given up and told |
 //! | bodies | [`Retention`] | the oldest go |
 //! | events | [`Config::events_max`] | the oldest go, and their number is told |
