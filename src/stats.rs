@@ -127,6 +127,8 @@ pub struct ViewStats {
     pub neighbors_lost: u64,
     /// Probes of peers that were lost.
     pub probes_sent: u64,
+    /// Peers asked to be neighbours for a while, lest a small swarm falls into parts.
+    pub looks_beyond: u64,
     /// Shuffles begun.
     pub shuffles_sent: u64,
     /// Peers told that they are no neighbours.

@@ -266,7 +266,7 @@ impl<P: WirePeer> Views<P> {
         if self.shuffle_at.is_some_and(|at| at <= now) {
             self.shuffle_at = Some(now + self.spread(self.config.shuffle_interval));
             self.begin_shuffle(actions);
-            self.look_beyond(now);
+            self.look_beyond(now, actions);
         }
         while let Some(peer) = self.remembered.due(now, &mut self.rng) {
             self.probe(peer, now, actions);

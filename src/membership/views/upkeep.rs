@@ -70,12 +70,14 @@ impl<P: WirePeer> Views<P> {
 
     /// A small swarm can fall into parts that are full of themselves and miss nothing. So now and then somebody who is no
     /// neighbour is asked to be one for a while.
-    pub(super) fn look_beyond(&mut self, now: Instant) {
-        if self.is_small() && self.stats.shuffles_sent % LOOK_BEYOND_EVERY == 0 {
+    pub(super) fn look_beyond(&mut self, now: Instant, actions: &mut Vec<ViewAction<P>>) {
+        let has_room = self.active.len() < self.config.active_max;
+        if has_room && self.is_small() && self.stats.shuffles_sent % LOOK_BEYOND_EVERY == 0 {
             let others = self.passive.iter().chain(self.contacts.iter().copied());
             let others: Vec<_> = others.filter(|&peer| !self.is_neighbor(peer)).collect();
             if let Some(&peer) = self.rng.pick(&others) {
-                self.remembered.add(peer, now, &mut self.rng);
+                self.stats.looks_beyond += 1;
+                self.ask(peer, Ask::Probe, now, actions);
             }
         }
     }
