@@ -16,7 +16,8 @@ pub enum Retention {
     /// Replicated state: of each origin and state the newest update, for as long as the swarm lives. An older update that
     /// arrives after a newer one is dropped, not delivered.
     Latest,
-    /// Live media: of each origin and state everything since its newest keyframe. What does not fit into `bytes` is
+    /// Live media: of each origin and state everything since its newest keyframe; before the first keyframe of a state
+    /// nothing of it is kept, so publish that first. What does not fit into `bytes` is
     /// not kept until the next keyframe; a keyframe always is.
     SinceKeyframe {
         /// Bytes of bodies kept, at most.
