@@ -193,8 +193,10 @@ struct Candidate<P> {
     peer: P,
     sent: Instant,
     tries: u8,
-    /// It comes from the plan: the present parent has done no wrong.
+    /// The present parent has done no wrong.
     planned: bool,
+    /// It was named by the plan and gets a second chance: a message may have been lost.
+    from_plan: bool,
 }
 
 #[derive(Clone, Debug)]

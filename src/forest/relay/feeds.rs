@@ -68,7 +68,7 @@ impl<P: WirePeer> Relay<P> {
                 continue;
             }
             let planned = stripe.parent.is_some() && stripe.lost.is_none();
-            stripe.candidate = Some(Candidate { peer: feed.parent, sent: now, tries: 1, planned });
+            stripe.candidate = Some(Candidate { peer: feed.parent, sent: now, tries: 1, planned, from_plan: true });
             stripe.retry_at = None;
             match asked.iter_mut().find(|(peer, _)| *peer == feed.parent) {
                 Some((_, stripes)) => *stripes |= 1 << feed.stripe,
@@ -425,7 +425,7 @@ impl<P: WirePeer> Relay<P> {
             let stripe = &self.stripes[index];
             if let Some(candidate) = stripe.candidate {
                 if now >= candidate.sent + self.answer_time(candidate.peer) {
-                    if candidate.tries < 2 && candidate.planned {
+                    if candidate.tries < 2 && candidate.from_plan {
                         self.stripes[index].candidate =
                             Some(Candidate { sent: now, tries: candidate.tries + 1, ..candidate });
                         self.ask(candidate.peer, 1 << index, now, actions);
@@ -455,6 +455,7 @@ impl<P: WirePeer> Relay<P> {
         if silent >= stripe.doubt() && !stripe.stalled {
             self.stripes[index].stalled = true;
             self.tell_stalled(index, actions);
+            self.miss_holes(index, now);
         }
         let stripe = &self.stripes[index];
         let switching = stripe.candidate.is_some();
@@ -510,6 +511,7 @@ impl<P: WirePeer> Relay<P> {
                 stripe.believed_until = now + BELIEVED;
                 stripe.stalled = true;
                 self.tell_stalled(index, actions);
+                self.miss_holes(index, now);
             }
         }
     }
@@ -563,7 +565,7 @@ impl<P: WirePeer> Relay<P> {
             }
             return;
         };
-        self.stripes[index].candidate = Some(Candidate { peer, sent: now, tries: 1, planned: false });
+        self.stripes[index].candidate = Some(Candidate { peer, sent: now, tries: 1, planned: false, from_plan: false });
         self.ask(peer, 1 << index, now, actions);
     }
 
@@ -658,6 +660,10 @@ impl<P: WirePeer> Relay<P> {
                     class: Class::Control,
                 });
             }
+        }
+        if notice.state != ACTIVE {
+            // Nothing will come that could show what was lost at the end.
+            self.refresh(true, now, actions);
         }
         self.check_soon(now);
     }

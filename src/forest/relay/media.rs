@@ -246,7 +246,7 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 
-    fn subtree_wants(&self, index: usize, track: u8) -> bool {
+    pub(super) fn subtree_wants(&self, index: usize, track: u8) -> bool {
         let children = self.stripes[index].children.iter().map(|child| child.interest);
         children.fold(self.wants, super::Interest::union).tracks & bit(track) != 0
     }
