@@ -220,7 +220,9 @@ impl TrackLog {
     pub(super) fn next_ready(&mut self, in_order: bool) -> Option<Ready> {
         let keyframes_only = self.keyframes_only;
         let at = match self.cursor {
-            None => self.frames.iter().position(|frame| frame.keyframe && frame.is_complete())?,
+            None => self.frames.iter().position(|frame| {
+                frame.keyframe && frame.is_complete() && !frame.settled
+            })?,
             Some(cursor) if in_order && !keyframes_only => {
                 let at = self.first_open(cursor);
                 let frame = self.frames.get(at)?;
@@ -252,6 +254,14 @@ impl TrackLog {
         }
         self.advance();
         Some(ready)
+    }
+
+    /// The application gets nothing more of this track, until a new keyframe.
+    pub(super) fn stop_delivery(&mut self) {
+        self.cursor = None;
+        for frame in &mut self.frames {
+            frame.settled = true;
+        }
     }
 
     /// The application has these frames already: it published them.

@@ -361,6 +361,10 @@ impl<P: WirePeer> Relay<P> {
         stripe.stalled = false;
         stripe.retry_at = None;
         stripe.tried.clear();
+        if is_new {
+            stripe.delay_us = 0;
+            stripe.slow = 0;
+        }
         let lost = stripe.lost.take();
         if let Some(previous) = previous.filter(|_| is_new) {
             self.send(previous, ForestMessage::Detach { stripes: 1 << index }, actions);
@@ -690,6 +694,7 @@ impl<P: WirePeer> Relay<P> {
         }
         self.release_unused(actions);
         self.refresh(false, now, actions);
+        self.look_at_load(now, actions);
         let keep_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
         let keep_from_ms = self.stream_ms(now).saturating_sub(keep_ms);
         for track in self.tracks.values_mut() {

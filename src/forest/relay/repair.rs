@@ -53,23 +53,26 @@ impl<P: WirePeer> Relay<P> {
         let bytes_max = self.config.retained_bytes_max;
         let patience_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
         let patient_until_ms = self.stream_ms(now) + patience_ms;
+        let begins = !self.tracks.values().any(|track| track.log.has_started());
         for position in positions {
             let keyframes_only = self.wants.tracks & super::bit(position.track) == 0;
             let track = self.tracks.entry(position.track).or_insert_with(|| {
                 let mut track = Track::new(bytes_max);
                 track.log.keyframes_only = keyframes_only;
                 track.log.be_patient_until(patient_until_ms);
+                track.chases = begins;
                 track
             });
             let first = first_of_stripe(position.end, index as u64, stripes);
-            if let Some(group) = position.group.filter(|_| !track.log.has_started()) {
+            if let Some(group) = position.group.filter(|_| track.chases && !track.log.has_started()) {
                 // The oldest start that is known: later ones mean less to see, not sooner.
                 let start = track.start.map_or(group, |start| start.min(group));
                 track.start = Some(start);
             }
             let before = self.stripes[index].edge(position.track).copied();
             match before {
-                None => track.joined.push((index as u8, first)),
+                None if track.chases => track.joined.push((index as u8, first)),
+                None => {}
                 Some(next) => {
                     let from = next.max(first.saturating_sub(GAP_MAX * stripes));
                     // What a parent has sent already may be on its way.
