@@ -57,6 +57,7 @@ mod swarm;
 mod time;
 
 pub mod authority;
+pub mod forest;
 pub mod gossip;
 pub mod interest;
 pub mod log;
