@@ -16,7 +16,7 @@
 //! Chunks that are shorter than the shard count as padded with zero bytes at their end; the padding never travels in
 //! data chunks.
 //!
-//! Nothing here tells whether a chunk is genuine: check chunks, and rebuilt ones too, with
+//! Nothing here tells whether a chunk is genuine: check chunks before they are used, and rebuilt ones too, with
 //! [`verify_chunk`](crate::forest::verify_chunk).
 //!
 //! ```
@@ -56,6 +56,9 @@ pub enum Scheme {
     Xor,
     /// Reed-Solomon: any `data` of all chunks rebuild the frame. Needs the feature `fec`; without it such frames can be
     /// read, but nothing of them is rebuilt.
+    ///
+    /// The first use in a process fills tables of 9 MB, in some 10 ms. Rebuilding takes some 0.2 ms a frame however
+    /// small it is, hundreds of times what [`Self::Xor`] takes, and 128 KB of stack.
     ReedSolomon,
 }
 
