@@ -1,0 +1,571 @@
+//! Plays the scene: who comes, goes and publishes when.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::num::NonZeroU64;
+use core::ops::Range;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::report::{JoinMs, LivestreamReport, OnTime, OutageMs, StripesBack, UploadUse};
+use super::tally::{SOURCE, Tally};
+use super::{LivestreamScene, Probe};
+use crate::authority::LivestreamTracks;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::gossip::PublishOptions;
+use crate::id::{Epoch, SwarmId};
+use crate::interest::TrackKind;
+use crate::rng::{Rng, Seed, mix};
+use crate::sim::{Birth, DelayMs, NodeId, World};
+use crate::stats::Histogram;
+use crate::time::Instant;
+use crate::{BroadcastOptions, Guard, StreamState, WatchOptions};
+
+/// The stream of the scene.
+const STREAM: SwarmId = SwarmId::from_name("livestream scene");
+
+/// All viewers have come by then.
+const JOIN_SPAN: Duration = Duration::from_secs(5);
+
+/// Between the last of them and the span.
+const WARM_UP: Duration = Duration::from_secs(5);
+
+/// A flash crowd comes within this time.
+const FLASH_SPAN: Duration = Duration::from_secs(10);
+
+/// How long after the last frame the scene goes on.
+const TAIL: Duration = Duration::from_secs(3);
+
+/// How long who leaves stays to say goodbye.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The successor of a viewer comes within this time.
+const SUCCESSION: Duration = Duration::from_secs(1);
+
+/// A viewer that has no keyframe after this time is reported.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often progress is told.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Who was there for less has no share of its upload worth telling.
+const PRESENCE_MIN: Duration = Duration::from_secs(1);
+
+/// Links that a source and a viewer may hold.
+const SOURCE_LINKS: usize = 16_384;
+const VIEWER_LINKS: usize = 1_024;
+
+/// Chunks are told apart for this time, and are seldom smaller than this.
+const CHUNK_MEMORY_S: u64 = 8;
+const CHUNK_BYTES: u64 = 900;
+
+/// What happens at a planned time.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Frame,
+    Come { upload: u64 },
+    Go(NodeId),
+    Begin,
+    Crash,
+    End,
+}
+
+pub(super) struct Run<'a> {
+    scene: &'a LivestreamScene,
+    probe: &'a mut dyn Probe,
+    world: World<Engine<NodeId>, Tally>,
+    rng: Rng,
+    agenda: BTreeMap<(Instant, u64), Step>,
+    planned: u64,
+    span: Range<Instant>,
+    end: Instant,
+    /// What each node declared, in bytes a second.
+    uploads: Vec<u64>,
+    /// Who is going to crash in the middle.
+    doomed: Vec<NodeId>,
+    frames: u64,
+    frames_in_group: u64,
+    payload: Vec<u8>,
+    /// Counters of viewers that are gone.
+    past: Chunks,
+    begun: Reading,
+    ended: Reading,
+    heap_before: u64,
+}
+
+/// Counters of viewers, added up.
+#[derive(Clone, Copy, Debug, Default)]
+struct Chunks {
+    received: u64,
+    repaired: u64,
+}
+
+/// All counters at one time.
+#[derive(Clone, Debug, Default)]
+struct Reading {
+    wire_bytes: u64,
+    node_bytes: Vec<u64>,
+    chunks: Chunks,
+    plan_moves: u64,
+    plan_leaves: u64,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(scene: &'a LivestreamScene, probe: &'a mut dyn Probe) -> Self {
+        let seed = Seed::from_u64(scene.seed);
+        let heap_before = probe.heap_bytes();
+        let begin = Instant::ZERO + JOIN_SPAN + WARM_UP;
+        let span = begin..begin + scene.measured;
+        let end = span.end + TAIL;
+        let layers = scene.layers.max(1);
+        let chunks_per_s =
+            scene.stream_bytes_per_s() / CHUNK_BYTES * u64::from(scene.redundancy_percent.max(100)) / 100
+                + u64::from(scene.fps);
+        let window = (chunks_per_s * CHUNK_MEMORY_S) as usize;
+        let tally = Tally::new(span.clone(), layers, window);
+        let mut world = World::with_observer(scene.network.clone(), seed, tally);
+        world.metrics_mut().watch_windows();
+        Self {
+            scene,
+            probe,
+            world,
+            rng: Rng::new(seed.fork(u64::MAX - 1)),
+            agenda: BTreeMap::new(),
+            planned: 0,
+            span,
+            end,
+            uploads: Vec::new(),
+            doomed: Vec::new(),
+            frames: 0,
+            frames_in_group: 0,
+            payload: Vec::new(),
+            past: Chunks::default(),
+            begun: Reading::default(),
+            ended: Reading::default(),
+            heap_before,
+        }
+    }
+
+    pub(super) fn play(mut self) -> LivestreamReport {
+        self.open();
+        self.plan(Instant::ZERO, Step::Frame);
+        self.invite(self.scene.viewers, Instant::ZERO, JOIN_SPAN);
+        self.plan(self.span.start, Step::Begin);
+        self.plan(self.span.end, Step::End);
+        while let Some(((at, _), step)) = self.agenda.pop_first() {
+            self.run_until(at);
+            self.take(step);
+        }
+        self.run_until(self.end);
+        self.report()
+    }
+
+    fn plan(&mut self, at: Instant, step: Step) {
+        self.agenda.insert((at, self.planned), step);
+        self.planned += 1;
+    }
+
+    /// Lets viewers come evenly, with their uploads dealt out by chance.
+    fn invite(&mut self, viewers: u32, from: Instant, within: Duration) {
+        let mut uploads = self.scene.viewer_uploads(viewers);
+        self.rng.shuffle(&mut uploads);
+        let within = within.as_micros() as u64;
+        for (place, upload) in (0u64..).zip(uploads) {
+            let after = Duration::from_micros(within * place / u64::from(viewers));
+            self.plan(from + after, Step::Come { upload });
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Frame => self.publish(),
+            Step::Come { upload } => self.come(upload),
+            Step::Go(node) => self.go(node),
+            Step::Begin => self.begin(),
+            Step::Crash => self.crash(),
+            Step::End => self.ended = self.read(),
+        }
+    }
+
+    fn begin(&mut self) {
+        let now = self.world.now();
+        self.begun = self.read();
+        let mut viewers: Vec<NodeId> =
+            self.world.hosts().map(|(node, _)| node).filter(|&node| node != SOURCE).collect();
+        for &node in &viewers {
+            self.plan_departure(node);
+        }
+        if self.scene.flash > 0 {
+            self.invite(self.scene.flash, now, FLASH_SPAN);
+        }
+        if self.scene.crash_ppm > 0 {
+            let middle = now + self.scene.measured / 2;
+            self.rng.shuffle(&mut viewers);
+            viewers.truncate((viewers.len() as u64 * u64::from(self.scene.crash_ppm) / 1_000_000) as usize);
+            for &node in &viewers {
+                self.world.observer_mut().will_go(node, middle);
+            }
+            self.doomed = viewers;
+            self.plan(middle, Step::Crash);
+        }
+    }
+
+    fn crash(&mut self) {
+        let now = self.world.now();
+        self.world.observer_mut().crash(now);
+        for node in core::mem::take(&mut self.doomed) {
+            self.remember(node);
+            self.world.crash(node);
+        }
+    }
+
+    fn open(&mut self) {
+        let scene = self.scene;
+        let upload = scene.source_upload();
+        let paced = scene.paced(upload);
+        let everybody = scene.viewers as usize + scene.flash as usize;
+        let source = self.world.add(|birth| {
+            let config = config(scene, &birth, paced, SOURCE_LINKS.max(2 * everybody));
+            let mut engine = engine(&birth, config);
+            let mut options = BroadcastOptions::new(scene.stream_bytes_per_s(), paced);
+            options.stripes = scene.stripes;
+            options.mode = scene.mode;
+            options.viewers_expected = scene.viewers as usize;
+            options.viewers_max = options.viewers_max.max(2 * everybody);
+            options.redundancy_percent = scene.redundancy_percent;
+            options.deadline = scene.deadline;
+            options.chat = false;
+            let opened = engine.open_livestream(STREAM, options, Guard::new(), birth.now);
+            opened.expect("the scene's stream can be opened");
+            let active = engine.set_stream_state(STREAM, StreamState::Active, birth.now);
+            active.expect("a new stream can begin");
+            engine
+        });
+        debug_assert_eq!(source, SOURCE);
+        self.settle_in(source, upload);
+    }
+
+    fn come(&mut self, upload: u64) {
+        let scene = self.scene;
+        let paced = scene.paced(upload);
+        let node = self.world.add(|birth| {
+            let mut engine = engine(&birth, config(scene, &birth, paced, VIEWER_LINKS));
+            let mut options = WatchOptions::new(SOURCE);
+            options.upload_bytes_per_s = Some(paced);
+            options.order = scene.order;
+            options.chat = false;
+            let watched = engine.watch_livestream(STREAM, options, Guard::new(), birth.now);
+            watched.expect("a fresh engine can watch");
+            engine
+        });
+        self.settle_in(node, upload);
+        if self.world.now() >= self.span.start {
+            self.plan_departure(node);
+        }
+    }
+
+    fn settle_in(&mut self, node: NodeId, upload: u64) {
+        self.uploads.push(upload);
+        self.world.set_upload(node, NonZeroU64::new(upload * 8));
+    }
+
+    fn plan_departure(&mut self, node: NodeId) {
+        let Some(mean) = self.scene.churn else { return };
+        let at = self.world.now() + exponential(&mut self.rng, mean);
+        if at < self.span.end {
+            self.world.observer_mut().will_go(node, at);
+            self.plan(at, Step::Go(node));
+        }
+    }
+
+    fn go(&mut self, node: NodeId) {
+        if !self.world.is_up(node) {
+            return;
+        }
+        self.remember(node);
+        if self.rng.next_u64() & 1 == 0 {
+            self.world.crash(node);
+        } else {
+            self.world.leave(node, LINGER, |host, now| {
+                // It was a viewer all its life.
+                let _ = host.leave(STREAM, now);
+            });
+        }
+        let after = self.rng.between(0, SUCCESSION.as_micros() as u64);
+        let upload = self.uploads[node as usize];
+        self.plan(self.world.now() + Duration::from_micros(after), Step::Come { upload });
+    }
+
+    fn publish(&mut self) {
+        let now = self.world.now();
+        let wanted = core::mem::take(&mut self.world.observer_mut().keyframe_wanted);
+        let keyframe = wanted || self.frames_in_group % self.scene.group_frames() == 0;
+        self.frames_in_group = if keyframe { 1 } else { self.frames_in_group + 1 };
+        self.world.observer_mut().captured(now);
+        for layer in 0..self.scene.layers.max(1) {
+            self.publish_layer(layer, keyframe);
+        }
+        let stats = self.world.host(SOURCE).and_then(|host| host.livestream_stats(STREAM));
+        let stripes = stats.map_or(1, |stats| stats.stripes.into());
+        self.world.observer_mut().set_stripes(stripes);
+        self.frames += 1;
+        let next = Instant::from_micros(self.frames * 1_000_000 / u64::from(self.scene.fps.max(1)));
+        if next < self.span.end {
+            self.plan(next, Step::Frame);
+        }
+    }
+
+    fn publish_layer(&mut self, layer: u8, keyframe: bool) {
+        let bytes = self.scene.frame_bytes(layer, self.frames, keyframe);
+        self.payload.resize(bytes, 0);
+        let key = self.scene.seed ^ self.frames << 8 ^ u64::from(layer);
+        for (word, chunk) in (0u64..).zip(self.payload.chunks_mut(8)) {
+            chunk.copy_from_slice(&mix(key ^ word << 40).to_le_bytes()[..chunk.len()]);
+        }
+        let payload = Bytes::copy_from_slice(&self.payload);
+        let options = PublishOptions { keyframe, layer, ..PublishOptions::default() };
+        let tracks = LivestreamTracks::default();
+        let state = tracks.layer(TrackKind::Visual, layer).unwrap_or(tracks.visual());
+        let published = self.world.with_host(SOURCE, |host, now| {
+            // The time of the command; the first chunks leave with it.
+            host.publish(STREAM, state, payload, options, now).map(|id| (id.sequence, now))
+        });
+        match published {
+            Some(Ok((sequence, now))) => self.world.observer_mut().published(layer, sequence, now),
+            _ => self.world.observer_mut().frames_refused += 1,
+        }
+    }
+
+    fn remember(&mut self, node: NodeId) {
+        let chunks = self.world.host(node).map_or(Chunks::default(), chunks_of);
+        self.past.add(chunks);
+    }
+
+    fn read(&self) -> Reading {
+        let metrics = self.world.metrics();
+        let mut chunks = self.past;
+        for (_, host) in self.world.hosts() {
+            chunks.add(chunks_of(host));
+        }
+        let plan = self.world.host(SOURCE).and_then(|host| host.livestream_stats(STREAM));
+        let plan = plan.unwrap_or_default();
+        Reading {
+            wire_bytes: metrics.total().wire_bytes,
+            node_bytes: (0..self.uploads.len() as NodeId).map(|node| metrics.node_wire_bytes(node)).collect(),
+            chunks,
+            plan_moves: plan.plan_moves,
+            plan_leaves: plan.plan_leaves,
+        }
+    }
+
+    fn upload_use(&self) -> UploadUse {
+        let (mut sum, mut max, mut nodes) = (0.0, 0.0f64, 0u64);
+        for (node, &upload) in self.uploads.iter().enumerate() {
+            let presence = self.world.observer().presence(node as NodeId);
+            if presence < PRESENCE_MIN {
+                continue;
+            }
+            let at = |reading: &Reading| reading.node_bytes.get(node).copied().unwrap_or(0);
+            let bytes = at(&self.ended).saturating_sub(at(&self.begun));
+            let share = bytes as f64 / (upload as f64 * presence.as_secs_f64());
+            (sum, max, nodes) = (sum + share, max.max(share), nodes + 1);
+        }
+        UploadUse { mean: if nodes == 0 { 0.0 } else { sum / nodes as f64 }, max }
+    }
+
+    fn upload_over_cap(&self) -> u64 {
+        let over = |(node, &upload): (usize, &u64)| {
+            let busiest = self.world.metrics().busiest_second(node as NodeId).unwrap_or(0);
+            busiest.saturating_sub(upload)
+        };
+        self.uploads.iter().enumerate().map(over).sum()
+    }
+
+    fn report(mut self) -> LivestreamReport {
+        let now = self.world.now();
+        let upload_use = self.upload_use();
+        let upload_over_cap_bytes = self.upload_over_cap();
+        let (begun, ended) = (core::mem::take(&mut self.begun), core::mem::take(&mut self.ended));
+        let plan = self.world.host(SOURCE).and_then(|host| host.livestream_stats(STREAM)).unwrap_or_default();
+        let viewers: Vec<_> = self.world.hosts().filter(|&(node, _)| node != SOURCE).collect();
+        let viewers_end = viewers.len() as u64;
+        let stats = viewers.iter().filter_map(|(_, host)| host.livestream_stats(STREAM));
+        let depth_max = stats.map(|stats| u64::from(stats.depth_max)).max().unwrap_or(0);
+        let media: u64 = viewers.iter().map(|(_, host)| retained_bytes(host)).sum();
+        // What the scene keeps for itself must not be taken for state of the nodes.
+        let tally = core::mem::replace(self.world.observer_mut(), Tally::new(now..now, 1, 0));
+        let figures = Figures::of(&tally, now);
+        drop(tally);
+        self.world.metrics_mut().reset();
+        let heap = self.probe.heap_bytes().saturating_sub(self.heap_before);
+        let state = heap.saturating_sub(media).saturating_sub(plan.plan_heap_bytes);
+        let leaves = ended.plan_leaves - begun.plan_leaves;
+        let received = ended.chunks.received.saturating_sub(begun.chunks.received);
+        let repaired = ended.chunks.repaired.saturating_sub(begun.chunks.repaired);
+        let bound = self.scene.fluid_bound();
+        LivestreamReport {
+            delay_ms: figures.delay_ms,
+            frame_delay_ms: figures.frame_delay_ms,
+            worst_viewer_p99_ms: figures.worst_viewer_p99_ms,
+            on_time: figures.on_time,
+            layers_delivered: figures.layers_delivered,
+            upload_over_cap_bytes,
+            upload_use,
+            rate_over_fluid_bound: ratio(self.scene.stream_bytes_per_s(), bound),
+            depth_max: depth_max.max(plan.plan_depth_max.into()),
+            hops_max: figures.hops_max,
+            stripes: plan.stripes.into(),
+            bytes_per_delivery: ratio(ended.wire_bytes - begun.wire_bytes, figures.bytes_delivered),
+            payload_copies: figures.payload_copies,
+            repair_share: ratio(repaired, received),
+            outage_ms: figures.outage_ms,
+            stripes_back: figures.stripes_back.filter(|_| self.scene.crash_ppm > 0),
+            join_ms: figures.join_ms,
+            keyframe_requests: figures.keyframe_requests,
+            keyframe_requests_per_s_max: figures.keyframe_requests_per_s_max,
+            plan_moves_per_leave: ratio(ended.plan_moves - begun.plan_moves, leaves),
+            heap_bytes_per_viewer: state / viewers_end.max(1),
+            media_bytes_per_viewer: media / viewers_end.max(1),
+            heap_bytes_planner: plan.plan_heap_bytes,
+            viewers_end,
+            viewers_refused: figures.viewers_refused,
+            viewers_without_keyframe: figures.viewers_without_keyframe,
+            frames_refused: figures.frames_refused,
+            virtual_s: now.as_micros() as f64 / 1e6,
+            trace_hash: self.world.trace_hash(),
+        }
+    }
+
+    fn run_until(&mut self, until: Instant) {
+        while self.world.now() < until {
+            let next = until.min(self.world.now() + LOOK);
+            self.world.run_until(next);
+            self.probe.progress(next, self.end);
+        }
+    }
+}
+
+impl Chunks {
+    fn add(&mut self, other: Self) {
+        self.received += other.received;
+        self.repaired += other.repaired;
+    }
+}
+
+/// What remains of a tally once it is out of the way.
+struct Figures {
+    delay_ms: DelayMs,
+    frame_delay_ms: DelayMs,
+    worst_viewer_p99_ms: f64,
+    on_time: OnTime,
+    layers_delivered: Vec<f64>,
+    hops_max: u64,
+    bytes_delivered: u64,
+    payload_copies: f64,
+    outage_ms: OutageMs,
+    stripes_back: Option<StripesBack>,
+    join_ms: JoinMs,
+    keyframe_requests: u64,
+    keyframe_requests_per_s_max: u64,
+    viewers_refused: u64,
+    viewers_without_keyframe: u64,
+    frames_refused: u64,
+}
+
+impl Figures {
+    fn of(tally: &Tally, now: Instant) -> Self {
+        let pairs = tally.pairs();
+        let [ms_300, ms_500, ms_1000, ms_2000] = tally.on_time().map(|on_time| ratio(on_time, pairs));
+        let (outages, cut, back) = tally.outages();
+        // A crash that cut nothing is over at once.
+        let [s1, s2, s3, s5] = back.map(|back| if cut == 0 { 1.0 } else { ratio(back, cut) });
+        let (attach, first_frame) = tally.joins_us(now);
+        let millis = |micros: Option<u64>| micros.unwrap_or(0) as f64 / 1_000.0;
+        let delays = |histogram: &Histogram| DelayMs {
+            p50: millis(histogram.p50()),
+            p99: millis(histogram.p99()),
+            max: millis(histogram.max()),
+        };
+        Self {
+            delay_ms: delays(&tally.chunk_delay_us),
+            frame_delay_ms: delays(&tally.frame_delay_us),
+            worst_viewer_p99_ms: tally.worst_viewer_p99_ms() as f64,
+            on_time: OnTime { ms_300, ms_500, ms_1000, ms_2000 },
+            layers_delivered: tally.delivered.iter().map(|&delivered| ratio(delivered, pairs)).collect(),
+            hops_max: tally.hops_max,
+            bytes_delivered: tally.bytes_delivered,
+            payload_copies: ratio(tally.chunks_received, tally.chunks_distinct),
+            outage_ms: OutageMs {
+                p50: millis(outages.p50()),
+                p95: millis(outages.p95()),
+                max: millis(outages.max()),
+                count: outages.count(),
+            },
+            stripes_back: Some(StripesBack { s1, s2, s3, s5 }),
+            join_ms: JoinMs { attach_p95: millis(attach.p95()), first_frame_p95: millis(first_frame.p95()) },
+            keyframe_requests: tally.keyframe_requests,
+            keyframe_requests_per_s_max: tally.keyframe_requests_per_s_max(),
+            viewers_refused: tally.viewers_refused,
+            viewers_without_keyframe: tally.without_keyframe(PATIENCE),
+            frames_refused: tally.frames_refused,
+        }
+    }
+}
+
+fn config(scene: &LivestreamScene, birth: &Birth, paced: u64, links_max: usize) -> Config {
+    let mut config = scene.config.clone();
+    config.epoch = Epoch(birth.life);
+    config.egress.upload_bytes_per_s = Some(paced);
+    config.egress.burst = Duration::from_millis(5);
+    config.egress.frame_overhead_bytes = scene.network.frame_overhead_bytes as usize;
+    config.link.links_max = links_max;
+    config
+}
+
+fn engine(birth: &Birth, config: Config) -> Engine<NodeId> {
+    Engine::new(birth.node, config, birth.seed, birth.now).expect("the scene's configuration is valid")
+}
+
+fn chunks_of(host: &Engine<NodeId>) -> Chunks {
+    let stats = host.livestream_stats(STREAM).unwrap_or_default();
+    Chunks { received: stats.chunks_received, repaired: stats.chunks_repaired }
+}
+
+fn retained_bytes(_host: &Engine<NodeId>) -> u64 {
+    0
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// A span with that mean, exponentially distributed, from integers alone: the logarithm of a number is the place of its
+/// first bit and a parabola over the rest, exact to a hundredth.
+fn exponential(rng: &mut Rng, mean: Duration) -> Duration {
+    let draw = rng.next_u64() | 1;
+    let exponent = u64::from(draw.leading_zeros());
+    let rest_ppm = (((draw << exponent << 1) >> 44) * 1_000_000) >> 20;
+    let ln_rest_ppm =
+        (rest_ppm * 693_147 + 238_000 * rest_ppm / 1_000_000 * (1_000_000 - rest_ppm)) / 1_000_000;
+    let ln_ppm = (exponent + 1) * 693_147 - ln_rest_ppm;
+    let micros = mean.as_micros() * u128::from(ln_ppm) / 1_000_000;
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponential_spans_have_their_mean_and_their_tail() {
+        let mut rng = Rng::new(Seed::from_u64(1));
+        let mean = Duration::from_secs(600);
+        let draws: Vec<_> = (0..100_000).map(|_| exponential(&mut rng, mean).as_secs_f64()).collect();
+        let average = draws.iter().sum::<f64>() / draws.len() as f64;
+        assert!((average - 600.0).abs() < 10.0, "{average}");
+        let longer = draws.iter().filter(|&&draw| draw > 1_200.0).count() as f64 / draws.len() as f64;
+        assert!((longer - 0.1353).abs() < 0.005, "{longer}");
+    }
+}
