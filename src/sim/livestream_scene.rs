@@ -1,6 +1,7 @@
 //! The scene in which livestreams are measured: one source, viewers with unequal uploads, a warm-up, then a span in which
 //! viewers come, go and crash while every chunk is timed.
 
+mod figures;
 mod report;
 mod run;
 mod tally;

@@ -8,7 +8,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::report::{JoinMs, LivestreamReport, OnTime, OutageMs, StripesBack, UploadUse};
+use super::figures::{Figures, ratio};
+use super::report::{LivestreamReport, UploadUse};
 use super::tally::{SOURCE, Tally};
 use super::{LivestreamScene, Probe};
 use crate::authority::LivestreamTracks;
@@ -18,8 +19,7 @@ use crate::gossip::PublishOptions;
 use crate::id::{Epoch, SwarmId};
 use crate::interest::TrackKind;
 use crate::rng::{Rng, Seed, mix};
-use crate::sim::{Birth, DelayMs, NodeId, World};
-use crate::stats::Histogram;
+use crate::sim::{Birth, NodeId, World};
 use crate::time::Instant;
 use crate::{BroadcastOptions, Guard, StreamState, WatchOptions};
 
@@ -43,9 +43,6 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// The successor of a viewer comes within this time.
 const SUCCESSION: Duration = Duration::from_secs(1);
-
-/// A viewer that has no keyframe after this time is reported.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often progress is told.
 const LOOK: Duration = Duration::from_millis(100);
@@ -308,7 +305,7 @@ impl<'a> Run<'a> {
             self.publish_layer(layer, keyframe);
         }
         let stats = self.world.host(SOURCE).and_then(|host| host.livestream_stats(STREAM));
-        let stripes = stats.map_or(1, |stats| stats.stripes.into());
+        let stripes = stats.map_or(1, |stats| stats.stripes);
         self.world.observer_mut().set_stripes(stripes);
         self.frames += 1;
         let next = Instant::from_micros(self.frames * 1_000_000 / u64::from(self.scene.fps.max(1)));
@@ -391,9 +388,9 @@ impl<'a> Run<'a> {
         let plan = self.world.host(SOURCE).and_then(|host| host.livestream_stats(STREAM)).unwrap_or_default();
         let viewers: Vec<_> = self.world.hosts().filter(|&(node, _)| node != SOURCE).collect();
         let viewers_end = viewers.len() as u64;
-        let stats = viewers.iter().filter_map(|(_, host)| host.livestream_stats(STREAM));
-        let depth_max = stats.map(|stats| u64::from(stats.depth_max)).max().unwrap_or(0);
-        let media: u64 = viewers.iter().map(|(_, host)| retained_bytes(host)).sum();
+        let stats = || viewers.iter().filter_map(|(_, host)| host.livestream_stats(STREAM));
+        let depth_max = stats().map(|stats| stats.depth_max).max().unwrap_or(0);
+        let media: u64 = stats().map(|stats| stats.retained_bytes).sum();
         // What the scene keeps for itself must not be taken for state of the nodes.
         let tally = core::mem::replace(self.world.observer_mut(), Tally::new(now..now, 1, 0));
         let figures = Figures::of(&tally, now);
@@ -414,9 +411,9 @@ impl<'a> Run<'a> {
             upload_over_cap_bytes,
             upload_use,
             rate_over_fluid_bound: ratio(self.scene.stream_bytes_per_s(), bound),
-            depth_max: depth_max.max(plan.plan_depth_max.into()),
+            depth_max: depth_max.max(plan.plan_depth_max),
             hops_max: figures.hops_max,
-            stripes: plan.stripes.into(),
+            stripes: plan.stripes,
             bytes_per_delivery: ratio(ended.wire_bytes - begun.wire_bytes, figures.bytes_delivered),
             payload_copies: figures.payload_copies,
             repair_share: ratio(repaired, received),
@@ -454,66 +451,6 @@ impl Chunks {
     }
 }
 
-/// What remains of a tally once it is out of the way.
-struct Figures {
-    delay_ms: DelayMs,
-    frame_delay_ms: DelayMs,
-    worst_viewer_p99_ms: f64,
-    on_time: OnTime,
-    layers_delivered: Vec<f64>,
-    hops_max: u64,
-    bytes_delivered: u64,
-    payload_copies: f64,
-    outage_ms: OutageMs,
-    stripes_back: Option<StripesBack>,
-    join_ms: JoinMs,
-    keyframe_requests: u64,
-    keyframe_requests_per_s_max: u64,
-    viewers_refused: u64,
-    viewers_without_keyframe: u64,
-    frames_refused: u64,
-}
-
-impl Figures {
-    fn of(tally: &Tally, now: Instant) -> Self {
-        let pairs = tally.pairs();
-        let [ms_300, ms_500, ms_1000, ms_2000] = tally.on_time().map(|on_time| ratio(on_time, pairs));
-        let (outages, cut, back) = tally.outages();
-        // A crash that cut nothing is over at once.
-        let [s1, s2, s3, s5] = back.map(|back| if cut == 0 { 1.0 } else { ratio(back, cut) });
-        let (attach, first_frame) = tally.joins_us(now);
-        let millis = |micros: Option<u64>| micros.unwrap_or(0) as f64 / 1_000.0;
-        let delays = |histogram: &Histogram| DelayMs {
-            p50: millis(histogram.p50()),
-            p99: millis(histogram.p99()),
-            max: millis(histogram.max()),
-        };
-        Self {
-            delay_ms: delays(&tally.chunk_delay_us),
-            frame_delay_ms: delays(&tally.frame_delay_us),
-            worst_viewer_p99_ms: tally.worst_viewer_p99_ms() as f64,
-            on_time: OnTime { ms_300, ms_500, ms_1000, ms_2000 },
-            layers_delivered: tally.delivered.iter().map(|&delivered| ratio(delivered, pairs)).collect(),
-            hops_max: tally.hops_max,
-            bytes_delivered: tally.bytes_delivered,
-            payload_copies: ratio(tally.chunks_received, tally.chunks_distinct),
-            outage_ms: OutageMs {
-                p50: millis(outages.p50()),
-                p95: millis(outages.p95()),
-                max: millis(outages.max()),
-                count: outages.count(),
-            },
-            stripes_back: Some(StripesBack { s1, s2, s3, s5 }),
-            join_ms: JoinMs { attach_p95: millis(attach.p95()), first_frame_p95: millis(first_frame.p95()) },
-            keyframe_requests: tally.keyframe_requests,
-            keyframe_requests_per_s_max: tally.keyframe_requests_per_s_max(),
-            viewers_refused: tally.viewers_refused,
-            viewers_without_keyframe: tally.without_keyframe(PATIENCE),
-            frames_refused: tally.frames_refused,
-        }
-    }
-}
-
 fn config(scene: &LivestreamScene, birth: &Birth, paced: u64, links_max: usize) -> Config {
     let mut config = scene.config.clone();
     config.epoch = Epoch(birth.life);
@@ -531,14 +468,6 @@ fn engine(birth: &Birth, config: Config) -> Engine<NodeId> {
 fn chunks_of(host: &Engine<NodeId>) -> Chunks {
     let stats = host.livestream_stats(STREAM).unwrap_or_default();
     Chunks { received: stats.chunks_received, repaired: stats.chunks_repaired }
-}
-
-fn retained_bytes(_host: &Engine<NodeId>) -> u64 {
-    0
-}
-
-fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// A span with that mean, exponentially distributed, from integers alone: the logarithm of a number is the place of its
