@@ -50,7 +50,7 @@ pub struct LivestreamReport {
     pub keyframe_requests_per_s_max: u64,
     /// Viewers moved by the plan for each viewer that left.
     pub plan_moves_per_leave: f64,
-    /// Heap at the end for each viewer, without media, the plan, and what the scene itself keeps.
+    /// Heap of a viewer's engine at the end, without the media it keeps; 0 if the probe does not measure.
     pub heap_bytes_per_viewer: u64,
     /// Media kept at the end by each viewer.
     pub media_bytes_per_viewer: u64,

@@ -89,7 +89,6 @@ pub(super) struct Run<'a> {
     past: Chunks,
     begun: Reading,
     ended: Reading,
-    heap_before: u64,
 }
 
 /// Counters of viewers, added up.
@@ -112,7 +111,6 @@ struct Reading {
 impl<'a> Run<'a> {
     pub(super) fn new(scene: &'a LivestreamScene, probe: &'a mut dyn Probe) -> Self {
         let seed = Seed::from_u64(scene.seed);
-        let heap_before = probe.heap_bytes();
         let begin = Instant::ZERO + JOIN_SPAN + WARM_UP;
         let span = begin..begin + scene.measured;
         let end = span.end + TAIL;
@@ -141,7 +139,6 @@ impl<'a> Run<'a> {
             past: Chunks::default(),
             begun: Reading::default(),
             ended: Reading::default(),
-            heap_before,
         }
     }
 
@@ -391,13 +388,9 @@ impl<'a> Run<'a> {
         let stats = || viewers.iter().filter_map(|(_, host)| host.livestream_stats(STREAM));
         let depth_max = stats().map(|stats| stats.depth_max).max().unwrap_or(0);
         let media: u64 = stats().map(|stats| stats.retained_bytes).sum();
-        // What the scene keeps for itself must not be taken for state of the nodes.
-        let tally = core::mem::replace(self.world.observer_mut(), Tally::new(now..now, 1, 0));
-        let figures = Figures::of(&tally, now);
-        drop(tally);
-        self.world.metrics_mut().reset();
-        let heap = self.probe.heap_bytes().saturating_sub(self.heap_before);
-        let state = heap.saturating_sub(media).saturating_sub(plan.plan_heap_bytes);
+        let figures = Figures::of(self.world.observer(), now);
+        let trace_hash = self.world.trace_hash();
+        let heap_bytes_per_viewer = self.heap_of_a_viewer();
         let leaves = ended.plan_leaves - begun.plan_leaves;
         let received = ended.chunks.received.saturating_sub(begun.chunks.received);
         let repaired = ended.chunks.repaired.saturating_sub(begun.chunks.repaired);
@@ -423,7 +416,7 @@ impl<'a> Run<'a> {
             keyframe_requests: figures.keyframe_requests,
             keyframe_requests_per_s_max: figures.keyframe_requests_per_s_max,
             plan_moves_per_leave: ratio(ended.plan_moves - begun.plan_moves, leaves),
-            heap_bytes_per_viewer: state / viewers_end.max(1),
+            heap_bytes_per_viewer,
             media_bytes_per_viewer: media / viewers_end.max(1),
             heap_bytes_planner: plan.plan_heap_bytes,
             viewers_end,
@@ -431,7 +424,26 @@ impl<'a> Run<'a> {
             viewers_without_keyframe: figures.viewers_without_keyframe,
             frames_refused: figures.frames_refused,
             virtual_s: now.as_micros() as f64 / 1e6,
-            trace_hash: self.world.trace_hash(),
+            trace_hash,
+        }
+    }
+
+    /// Frees all viewers, and with them what they hold alone. Media are not among it: a relay keeps the very bytes that came,
+    /// so in one process all of them belong to the source.
+    fn heap_of_a_viewer(&mut self) -> u64 {
+        // What the scene itself noted of a viewer must not go with it.
+        *self.world.observer_mut() = Tally::new(self.span.clone(), 1, 0);
+        let viewers: Vec<_> =
+            self.world.hosts().map(|(node, _)| node).filter(|&node| node != SOURCE).collect();
+        let before = self.probe.heap_bytes();
+        for &node in &viewers {
+            self.world.crash(node);
+        }
+        let freed = before.saturating_sub(self.probe.heap_bytes());
+        match viewers.len() as u64 {
+            0 => 0,
+            _ if freed == 0 => 0,
+            count => freed / count + size_of::<Engine<NodeId>>() as u64,
         }
     }
 

@@ -299,7 +299,7 @@ impl Observer for Tally {
     }
 
     fn stopped(&mut self, node: NodeId, now: Instant, why: StopReason) {
-        let viewer = &mut self.viewers[node as usize];
+        let Some(viewer) = self.viewers.get_mut(node as usize) else { return };
         viewer.stopped = Some(now);
         viewer.crashed = (why == StopReason::Crashed).then_some(now);
         (viewer.seen, viewer.feeds) = (Vec::new(), Vec::new());
