@@ -136,7 +136,13 @@ impl<P: WirePeer> Engine<P> {
         while let Some(wake) = self.deadlines.pop_due(now) {
             match wake {
                 Wake::Swarm(tag) => {
-                    self.with_swarm(tag, |swarm, now, actions| swarm.handle_timeout(now, actions))
+                    let backlog = self.egress.queued_bytes();
+                    self.with_swarm(tag, |swarm, now, actions| {
+                        if let Some(stream) = swarm.livestream_mut() {
+                            stream.note_backlog(backlog);
+                        }
+                        swarm.handle_timeout(now, actions);
+                    });
                 }
                 Wake::Link(peer) => self.on_link_timeout(peer, now),
             }

@@ -1,6 +1,7 @@
 //! The data path of a livestream at one node: chunks in, chunks out, repair, and who feeds whom.
 
 mod feeds;
+mod load;
 mod media;
 mod repair;
 
@@ -22,6 +23,7 @@ use crate::stats::LivestreamStats;
 use crate::time::Instant;
 use crate::wire::{ForestMessage, LostParent, StreamNotice, WirePeer};
 
+use load::{Load, Quality};
 pub use media::{MediaFrame, Publish};
 
 /// What a [`Relay`] is told at its birth.
@@ -90,6 +92,11 @@ pub enum RelayAction<P> {
     },
     /// At the source: somebody needs a keyframe.
     KeyframeWanted,
+    /// Frames of this layer come too late, or have come in time for a while: fewer layers should be wanted, or more.
+    Quality {
+        /// The highest layer that should be wanted.
+        layer: u8,
+    },
     /// Every stripe has a parent for the first time, or again.
     Fed,
     /// No stripe has a parent any more.
@@ -149,6 +156,8 @@ pub struct Relay<P: WirePeer> {
     last_delivery: Option<(Instant, Instant)>,
     active_since: Option<Instant>,
     lagged: Vec<Range<u64>>,
+    load: Load,
+    quality: Quality,
     stats: LivestreamStats,
 }
 
@@ -179,6 +188,10 @@ struct Stripe<P> {
     believed_until: Instant,
     interval_us: u32,
     deviation_us: u32,
+    /// How old chunks are when they come from the parent, smoothed.
+    delay_us: u32,
+    /// Looks in a row at which this was much more than on the other stripes.
+    slow: u8,
     /// The children were told that nothing comes.
     stalled: bool,
     /// The parent that fell silent.
@@ -193,8 +206,10 @@ struct Candidate<P> {
     peer: P,
     sent: Instant,
     tries: u8,
-    /// It comes from the plan: the present parent has done no wrong.
+    /// The present parent has done no wrong.
     planned: bool,
+    /// It was named by the plan and gets a second chance: a message may have been lost.
+    from_plan: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -228,8 +243,9 @@ struct Track {
     joined: SmallVec<[(u8, u64); 8]>,
     /// At the source.
     next_sequence: u64,
-    /// At a viewer: the least sequence that is delivered, after a layer was turned on.
     newest_captured_ms: u32,
+    /// Whether its history is asked for: not when it was turned on later.
+    chases: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -318,6 +334,8 @@ impl<P: WirePeer> Relay<P> {
             last_delivery: None,
             active_since: None,
             lagged: Vec::new(),
+            load: Load::new(now),
+            quality: Quality::default(),
             stats: LivestreamStats::default(),
         }
     }
@@ -423,16 +441,42 @@ impl<P: WirePeer> Relay<P> {
         if self.wants == wants {
             return;
         }
-        self.wants = wants;
-        for (&track, state) in &mut self.tracks {
-            state.log.keyframes_only = wants.tracks & bit(track) == 0;
+        let before = core::mem::replace(&mut self.wants, wants);
+        for (&id, track) in &mut self.tracks {
+            track.log.keyframes_only = wants.tracks & bit(id) == 0;
+            let ends = before.covers(id, true) && !wants.covers(id, true);
+            let begins = !before.covers(id, true) && wants.covers(id, true);
+            if ends || begins || before.tracks & bit(id) < wants.tracks & bit(id) {
+                // Never inside a group: what is turned on begins with its next keyframe.
+                track.log.stop_delivery();
+            }
         }
+        self.forget_unwanted();
         self.refresh(true, now, actions);
+    }
+
+    /// Tracks that nobody here or below wants any more are not missed.
+    fn forget_unwanted(&mut self) {
+        for index in 0..self.stripes.len() {
+            let mut edges = core::mem::take(&mut self.stripes[index].edges);
+            edges.retain(|(track, _)| self.subtree_wants(index, *track));
+            self.stripes[index].edges = edges;
+        }
+        let unwanted = |id: u8| {
+            let children = self.stripes.iter().flat_map(|stripe| &stripe.children);
+            let all = children.fold(self.wants, |all, child| all.union(child.interest));
+            !all.covers(id, true)
+        };
+        let gone: Vec<(u8, u64)> = self.missing.keys().copied().filter(|(id, _)| unwanted(*id)).collect();
+        for (id, number) in gone {
+            self.found(id, number);
+        }
     }
 
     /// What the node may spend on others from now on, in bytes a second.
     pub fn set_upload(&mut self, upload_bytes_per_s: u64, actions: &mut Vec<RelayAction<P>>) {
         self.config.upload_bytes_per_s = upload_bytes_per_s;
+        self.load.upload_bytes_per_s = None;
         if let Some(planner) = self.planner {
             let message = ForestMessage::Upload { bytes_per_s: upload_bytes_per_s };
             actions.push(RelayAction::Send { to: planner, message, class: Class::High });
@@ -549,7 +593,8 @@ impl<P: WirePeer> Relay<P> {
     /// their parent.
     fn slots(&self) -> usize {
         let Some(facts) = &self.facts else { return 0 };
-        let all = u128::from(self.config.upload_bytes_per_s) * u128::from(facts.stripes) * SLOT_PERCENT;
+        let upload = self.load.upload_bytes_per_s.unwrap_or(self.config.upload_bytes_per_s);
+        let all = u128::from(upload) * u128::from(facts.stripes) * SLOT_PERCENT;
         let each = u128::from(facts.rate_bytes_per_s.max(1)) * 100;
         usize::try_from(all / each).unwrap_or(usize::MAX).min(SLOTS_MAX)
     }
@@ -578,6 +623,8 @@ impl<P: Copy + Eq> Stripe<P> {
             believed_until: now,
             interval_us: 0,
             deviation_us: 0,
+            delay_us: 0,
+            slow: 0,
             stalled: false,
             lost: None,
             retry_at: None,
@@ -605,6 +652,7 @@ impl Track {
             joined: SmallVec::new(),
             next_sequence: 0,
             newest_captured_ms: 0,
+            chases: true,
         }
     }
 }

@@ -137,9 +137,10 @@ impl TrackLog {
         self.frames.get(at).map(Frame::use_by_ms)
     }
 
-    /// The first chunk of the newest keyframe of which all data is here.
+    /// The first chunk of the newest keyframe of which all data is here; failing that, of the oldest that is under way.
     pub(super) fn group(&self) -> Option<u64> {
-        self.frames.iter().rev().find(|frame| frame.keyframe && frame.is_complete()).map(|frame| frame.first)
+        let whole = self.frames.iter().rev().find(|frame| frame.keyframe && frame.is_complete());
+        whole.or_else(|| self.frames.iter().find(|frame| frame.keyframe)).map(|frame| frame.first)
     }
 
     /// The capture time of the newest keyframe of which something is here.
@@ -219,7 +220,9 @@ impl TrackLog {
     pub(super) fn next_ready(&mut self, in_order: bool) -> Option<Ready> {
         let keyframes_only = self.keyframes_only;
         let at = match self.cursor {
-            None => self.frames.iter().position(|frame| frame.keyframe && frame.is_complete())?,
+            None => self.frames.iter().position(|frame| {
+                frame.keyframe && frame.is_complete() && !frame.settled
+            })?,
             Some(cursor) if in_order && !keyframes_only => {
                 let at = self.first_open(cursor);
                 let frame = self.frames.get(at)?;
@@ -251,6 +254,14 @@ impl TrackLog {
         }
         self.advance();
         Some(ready)
+    }
+
+    /// The application gets nothing more of this track, until a new keyframe.
+    pub(super) fn stop_delivery(&mut self) {
+        self.cursor = None;
+        for frame in &mut self.frames {
+            frame.settled = true;
+        }
     }
 
     /// The application has these frames already: it published them.
@@ -293,7 +304,8 @@ impl TrackLog {
     /// Lets go of what nobody needs any more: what is older than both the newest group and `keep_from_ms`, and what does
     /// not fit.
     pub(super) fn trim(&mut self, keep_from_ms: u64) {
-        let group = self.group().unwrap_or(self.floor);
+        let whole = self.frames.iter().rev().find(|frame| frame.keyframe && frame.is_complete());
+        let group = whole.map_or(self.floor, |frame| frame.first);
         while let Some(frame) = self.frames.front() {
             let old = frame.end() <= group && u64::from(frame.captured_ms) < keep_from_ms;
             let full = self.bytes > self.bytes_max || self.frames.len() > FRAMES_MAX;

@@ -68,7 +68,7 @@ impl<P: WirePeer> Relay<P> {
                 continue;
             }
             let planned = stripe.parent.is_some() && stripe.lost.is_none();
-            stripe.candidate = Some(Candidate { peer: feed.parent, sent: now, tries: 1, planned });
+            stripe.candidate = Some(Candidate { peer: feed.parent, sent: now, tries: 1, planned, from_plan: true });
             stripe.retry_at = None;
             match asked.iter_mut().find(|(peer, _)| *peer == feed.parent) {
                 Some((_, stripes)) => *stripes |= 1 << feed.stripe,
@@ -361,6 +361,10 @@ impl<P: WirePeer> Relay<P> {
         stripe.stalled = false;
         stripe.retry_at = None;
         stripe.tried.clear();
+        if is_new {
+            stripe.delay_us = 0;
+            stripe.slow = 0;
+        }
         let lost = stripe.lost.take();
         if let Some(previous) = previous.filter(|_| is_new) {
             self.send(previous, ForestMessage::Detach { stripes: 1 << index }, actions);
@@ -425,7 +429,7 @@ impl<P: WirePeer> Relay<P> {
             let stripe = &self.stripes[index];
             if let Some(candidate) = stripe.candidate {
                 if now >= candidate.sent + self.answer_time(candidate.peer) {
-                    if candidate.tries < 2 && candidate.planned {
+                    if candidate.tries < 2 && candidate.from_plan {
                         self.stripes[index].candidate =
                             Some(Candidate { sent: now, tries: candidate.tries + 1, ..candidate });
                         self.ask(candidate.peer, 1 << index, now, actions);
@@ -455,6 +459,7 @@ impl<P: WirePeer> Relay<P> {
         if silent >= stripe.doubt() && !stripe.stalled {
             self.stripes[index].stalled = true;
             self.tell_stalled(index, actions);
+            self.miss_holes(index, now);
         }
         let stripe = &self.stripes[index];
         let switching = stripe.candidate.is_some();
@@ -510,6 +515,7 @@ impl<P: WirePeer> Relay<P> {
                 stripe.believed_until = now + BELIEVED;
                 stripe.stalled = true;
                 self.tell_stalled(index, actions);
+                self.miss_holes(index, now);
             }
         }
     }
@@ -563,7 +569,7 @@ impl<P: WirePeer> Relay<P> {
             }
             return;
         };
-        self.stripes[index].candidate = Some(Candidate { peer, sent: now, tries: 1, planned: false });
+        self.stripes[index].candidate = Some(Candidate { peer, sent: now, tries: 1, planned: false, from_plan: false });
         self.ask(peer, 1 << index, now, actions);
     }
 
@@ -659,6 +665,10 @@ impl<P: WirePeer> Relay<P> {
                 });
             }
         }
+        if notice.state != ACTIVE {
+            // Nothing will come that could show what was lost at the end.
+            self.refresh(true, now, actions);
+        }
         self.check_soon(now);
     }
 
@@ -684,6 +694,7 @@ impl<P: WirePeer> Relay<P> {
         }
         self.release_unused(actions);
         self.refresh(false, now, actions);
+        self.look_at_load(now, actions);
         let keep_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
         let keep_from_ms = self.stream_ms(now).saturating_sub(keep_ms);
         for track in self.tracks.values_mut() {

@@ -214,6 +214,10 @@ impl<P: WirePeer> Relay<P> {
         let asked_for = self.missing.contains_key(&(chunk.track, chunk.number));
         let stripe = &mut self.stripes[index];
         stripe.note_heard(now);
+        if !asked_for {
+            self.note_delay(index, chunk.captured_ms, now);
+        }
+        let stripe = &mut self.stripes[index];
         if let Some(parent) = stripe.lost {
             // It was only slow: nobody needs to take its place.
             stripe.lost = None;
@@ -246,7 +250,7 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 
-    fn subtree_wants(&self, index: usize, track: u8) -> bool {
+    pub(super) fn subtree_wants(&self, index: usize, track: u8) -> bool {
         let children = self.stripes[index].children.iter().map(|child| child.interest);
         children.fold(self.wants, super::Interest::union).tracks & bit(track) != 0
     }
@@ -307,7 +311,9 @@ impl<P: WirePeer> Relay<P> {
             self.stats.frames_delivered += 1;
             self.stats.bytes_delivered += payload.len() as u64;
             let age = now - captured;
-            self.stats.frames_late += u64::from(age.as_millis() > u128::from(ready.deadline_ms / 2));
+            let late = age.as_millis() > u128::from(ready.deadline_ms / 2);
+            self.stats.frames_late += u64::from(late);
+            self.note_frame(id, !late);
             self.note_stall(captured, now);
             actions.push(RelayAction::Deliver(MediaFrame {
                 track: id,
@@ -360,6 +366,7 @@ impl<P: WirePeer> Relay<P> {
             }
             for sequences in lagged.drain(..) {
                 self.stats.frames_lagged += sequences.end - sequences.start;
+                self.note_frame(id, false);
                 actions.push(RelayAction::Lagged { track: id, sequences });
             }
             self.lagged = lagged;

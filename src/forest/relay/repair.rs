@@ -33,6 +33,9 @@ const WANTED_MAX: u64 = 1_024;
 /// A chunk is asked for so often, then left to its deadline.
 const TRIES_MAX: u8 = 12;
 
+/// What was sent before a message usually arrives before it, or this much later.
+const UNDER_WAY: Duration = Duration::from_millis(40);
+
 /// How far back a gap is chased, in chunks of a stripe.
 const GAP_MAX: u64 = 512;
 
@@ -50,33 +53,39 @@ impl<P: WirePeer> Relay<P> {
         let bytes_max = self.config.retained_bytes_max;
         let patience_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
         let patient_until_ms = self.stream_ms(now) + patience_ms;
+        let begins = !self.tracks.values().any(|track| track.log.has_started());
         for position in positions {
             let keyframes_only = self.wants.tracks & super::bit(position.track) == 0;
             let track = self.tracks.entry(position.track).or_insert_with(|| {
                 let mut track = Track::new(bytes_max);
                 track.log.keyframes_only = keyframes_only;
                 track.log.be_patient_until(patient_until_ms);
+                track.chases = begins;
                 track
             });
             let first = first_of_stripe(position.end, index as u64, stripes);
-            if let Some(group) = position.group.filter(|_| !track.log.has_started()) {
+            if let Some(group) = position.group.filter(|_| track.chases && !track.log.has_started()) {
                 // The oldest start that is known: later ones mean less to see, not sooner.
                 let start = track.start.map_or(group, |start| start.min(group));
                 track.start = Some(start);
             }
             let before = self.stripes[index].edge(position.track).copied();
             match before {
-                None => track.joined.push((index as u8, first)),
-                Some(_) if !is_new => continue,
+                None if track.chases => track.joined.push((index as u8, first)),
+                None => {}
                 Some(next) => {
                     let from = next.max(first.saturating_sub(GAP_MAX * stripes));
+                    // What a parent has sent already may be on its way.
+                    let at = if is_new { now } else { now + UNDER_WAY };
                     for number in (first_of_stripe(from, index as u64, stripes)..first).step_by(stripes as usize) {
-                        self.miss(position.track, number, false, now);
+                        self.miss_from(position.track, number, false, at);
                     }
                 }
             }
-            let next = before.map_or(first, |next| next.max(first));
-            self.stripes[index].set_edge(position.track, next);
+            if is_new || before.is_none() {
+                let next = before.map_or(first, |next| next.max(first));
+                self.stripes[index].set_edge(position.track, next);
+            }
         }
     }
 
@@ -102,6 +111,32 @@ impl<P: WirePeer> Relay<P> {
 
     /// Notes that a chunk is missed, to be asked for now.
     pub(super) fn miss(&mut self, track: u8, number: u64, history: bool, now: Instant) {
+        self.miss_from(track, number, history, now);
+    }
+
+    /// Asks for the known holes of a stripe in which nothing comes any more: there is no later chunk to show them.
+    pub(super) fn miss_holes(&mut self, index: usize, now: Instant) {
+        let stripes = self.stripes.len() as u64;
+        let edges = self.stripes[index].edges.clone();
+        for (id, edge) in edges {
+            if !self.subtree_wants(index, id) {
+                continue;
+            }
+            let Some(track) = self.tracks.get(&id) else { continue };
+            let holes: SmallVec<[u64; 16]> = track
+                .log
+                .holes(edge..u64::MAX)
+                .filter(|number| number % stripes == index as u64)
+                .take(GAP_MAX as usize)
+                .collect();
+            for number in holes {
+                self.miss(id, number, false, now);
+            }
+        }
+    }
+
+    /// Notes that a chunk is missed, to be asked for from `at` on.
+    fn miss_from(&mut self, track: u8, number: u64, history: bool, at: Instant) {
         let key = (track, number);
         if self.missing.len() >= MISSING_MAX || self.missing.contains_key(&key) {
             return;
@@ -113,7 +148,7 @@ impl<P: WirePeer> Relay<P> {
         self.history.remove(&key);
         self.history_flying += usize::from(history);
         self.missing.insert(key, Missing { tries: 0, history });
-        self.missing_at.set(key, Some(now));
+        self.missing_at.set(key, Some(at));
     }
 
     /// A chunk is here, or not worth asking for. True if it was missed.

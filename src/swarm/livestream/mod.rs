@@ -46,6 +46,7 @@ pub(crate) struct Livestream<P: WirePeer> {
     quality: StreamQuality,
     /// The highest layer that is delivered now.
     layer: u8,
+    layer_changed: bool,
     told_tracker: Instant,
     relay_actions: Vec<RelayAction<P>>,
     planner_actions: Vec<PlannerAction<P>>,
@@ -184,6 +185,7 @@ impl<P: WirePeer> Livestream<P> {
             role: Role::Viewer,
             quality: StreamQuality::Auto,
             layer: LAYER_MAX,
+            layer_changed: false,
             told_tracker: now,
             relay_actions: Vec::new(),
             planner_actions: Vec::new(),
@@ -258,9 +260,10 @@ impl<P: WirePeer> Livestream<P> {
         actions: &mut SwarmActions<P>,
     ) {
         self.quality = quality;
-        if let StreamQuality::UpTo(layer) = quality {
-            self.layer = layer;
-        }
+        self.layer = match quality {
+            StreamQuality::Auto => LAYER_MAX,
+            StreamQuality::UpTo(layer) => layer,
+        };
         self.want(now, actions);
     }
 
@@ -421,6 +424,13 @@ impl<P: WirePeer> Livestream<P> {
         self.relay.as_ref()
     }
 
+    /// How many bytes wait to be sent.
+    pub(crate) fn note_backlog(&mut self, bytes: usize) {
+        if let Some(relay) = &mut self.relay {
+            relay.note_backlog(bytes);
+        }
+    }
+
     fn want(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         let wants = self.interest();
         if let Some(relay) = self.relay.as_mut().filter(|_| self.local != self.source) {
@@ -485,6 +495,9 @@ impl<P: WirePeer> Livestream<P> {
             self.carry_up(action, now, actions);
         }
         self.relay_actions = relayed;
+        if core::mem::take(&mut self.layer_changed) {
+            self.want(now, actions);
+        }
     }
 
     fn carry_up(&mut self, action: RelayAction<P>, now: Instant, actions: &mut SwarmActions<P>) {
@@ -529,6 +542,14 @@ impl<P: WirePeer> Livestream<P> {
                     sequences: first.sequence..media_sequence(track, sequences.end),
                     reason: LagReason::Late,
                 }
+            }
+            RelayAction::Quality { layer } => {
+                if self.quality != StreamQuality::Auto {
+                    return;
+                }
+                self.layer = layer;
+                self.layer_changed = true;
+                Event::QualityChanged { swarm, layer }
             }
             RelayAction::KeyframeWanted => Event::KeyframeWanted { swarm },
             RelayAction::Fed => Event::Joined { swarm },
