@@ -475,7 +475,9 @@ impl<P: WirePeer> Engine<P> {
                 self.with_topic(tag, |topic, now, actions| topic.handle_gossip(from, message, now, actions));
             }
             Message::Forest(message) => {
+                let backlog = self.egress.queued_bytes();
                 self.with_livestream(tag, |stream, now, actions| {
+                    stream.note_backlog(backlog);
                     stream.handle_forest(from, message, frame, now, actions)
                 });
             }
@@ -563,8 +565,8 @@ impl<P: WirePeer> Engine<P> {
             SwarmAction::Send { to, message, class, deadline, key } => {
                 self.enqueue(to, Outgoing::Message(tag, message), class, deadline, key, now);
             }
-            SwarmAction::Pass { to, frame, class, deadline } => {
-                self.enqueue(to, Outgoing::Frame(frame), class, deadline, None, now);
+            SwarmAction::Pass { to, frame, class, deadline, key } => {
+                self.enqueue(to, Outgoing::Frame(frame), class, deadline, key, now);
             }
             SwarmAction::Hold(peer) => {
                 if !self.links.contains_key(&peer) {

@@ -78,6 +78,8 @@ pub enum RelayAction<P> {
         class: Class,
         /// When it is of no use any more.
         deadline: Instant,
+        /// What it is, if it may be asked for twice.
+        key: Option<u64>,
     },
     /// The link to this peer is needed.
     Hold(P),
@@ -142,9 +144,11 @@ pub struct Relay<P: WirePeer> {
     history: BTreeSet<(u8, u64)>,
     history_at: Option<Instant>,
     history_flying: usize,
+    history_window: usize,
     /// Chunks that were asked for here and are asked for by us: who waits for them.
     owed: BTreeMap<(u8, u64), SmallVec<[P; 2]>>,
     repair_budget: Option<Bucket>,
+    serve_budget: Option<Bucket>,
     check_at: Option<Instant>,
     expire_at: Option<Instant>,
     tick_at: Instant,
@@ -337,8 +341,10 @@ impl<P: WirePeer> Relay<P> {
             history: BTreeSet::new(),
             history_at: None,
             history_flying: 0,
+            history_window: repair::HISTORY_WINDOW_MAX,
             owed: BTreeMap::new(),
             repair_budget: None,
+            serve_budget: None,
             check_at: None,
             expire_at: None,
             tick_at: now + TICK,
@@ -574,6 +580,8 @@ impl<P: WirePeer> Relay<P> {
         self.facts = Some(facts);
         let rate = facts.rate_bytes_per_s;
         let burst = Duration::from_millis(250);
+        let share = self.config.upload_bytes_per_s * REPAIR_PERCENT / 100;
+        self.serve_budget = Some(Bucket::new(share.max(10_000), burst, 32 * 1_500, now));
         self.repair_budget = Some(Bucket::new((rate / 2).max(20_000), burst, 64 * 1_500, now));
         self.stripes = (0..facts.stripes).map(|_| Stripe::new(now)).collect();
         self.tracks.clear();
@@ -633,7 +641,10 @@ impl<P: WirePeer> Relay<P> {
 }
 
 /// How much of the upload is given out, in percent.
-const SLOT_PERCENT: u128 = 97;
+const SLOT_PERCENT: u128 = 95;
+
+/// How much of the upload repair may take, in percent.
+const REPAIR_PERCENT: u64 = 15;
 
 /// (Child, stripe) pairs, at most: each costs a send for every chunk of the stripe.
 const SLOTS_MAX: usize = 4_096;

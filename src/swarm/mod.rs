@@ -36,6 +36,7 @@ pub(crate) enum SwarmAction<P> {
         frame: Bytes,
         class: Class,
         deadline: Option<Instant>,
+        key: Option<u64>,
     },
     /// The link to this peer is needed from now on.
     Hold(P),

@@ -181,6 +181,7 @@ impl<P: WirePeer> Relay<P> {
         let ends: SmallVec<[(u8, u64); 4]> =
             self.tracks.iter().map(|(&track, state)| (track, state.log.end())).collect();
         let mut room = self.slots().saturating_sub(self.children_count());
+        let overloaded = self.is_overloaded();
         let mut accepted = 0u16;
         let mut refused = 0u16;
         let mut before = Interest::default();
@@ -197,7 +198,7 @@ impl<P: WirePeer> Relay<P> {
             }
             let known = is_source || stripe.parent.is_some() || stripe.candidate.is_some();
             let circular = stripe.path.contains(&from) || stripe.parent == Some(from);
-            if room == 0 || !known || circular {
+            if room == 0 || overloaded || !known || circular {
                 refused |= 1 << index;
                 self.stats.attaches_refused += 1;
                 continue;

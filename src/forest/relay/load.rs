@@ -17,6 +17,7 @@ pub(super) struct Load {
     pub(super) upload_bytes_per_s: Option<u64>,
     /// The least that waited to be sent since the last look.
     backlog_min: Option<usize>,
+    backlog: usize,
     /// Looks in a row with a standing queue, and without any.
     long: u8,
     short: u8,
@@ -42,6 +43,9 @@ pub(super) struct Quality {
 const QUEUE_LONG: Duration = Duration::from_millis(40);
 const QUEUE_SHORT: Duration = Duration::from_millis(5);
 
+/// A backlog below is none to speak of.
+const BACKLOG_FREE: usize = 32 * 1_200;
+
 /// After so many looks with hardly a queue a little more is promised again.
 const CALM_LOOKS: u8 = 10;
 
@@ -60,14 +64,26 @@ const VISUAL: u8 = 1;
 
 impl Load {
     pub(super) fn new(now: Instant) -> Self {
-        Self { upload_bytes_per_s: None, backlog_min: None, long: 0, short: 0, told: now }
+        Self { upload_bytes_per_s: None, backlog_min: None, backlog: 0, long: 0, short: 0, told: now }
     }
 }
 
 impl<P: WirePeer> Relay<P> {
     /// How many bytes wait to be sent, as the scheduler sees it.
     pub fn note_backlog(&mut self, bytes: usize) {
+        self.load.backlog = bytes;
         self.load.backlog_min = Some(self.load.backlog_min.map_or(bytes, |least| least.min(bytes)));
+    }
+
+    /// Whether what waits to be sent leaves no room for what can wait.
+    pub(super) fn is_busy(&self) -> bool {
+        let wait_bytes = self.config.upload_bytes_per_s as usize / 1_000 * QUEUE_LONG.as_millis() as usize;
+        self.load.backlog > wait_bytes.max(BACKLOG_FREE)
+    }
+
+    /// Whether a queue has stood for a while: more was promised than can be kept.
+    pub(super) fn is_overloaded(&self) -> bool {
+        self.load.long > 0
     }
 
     pub(super) fn note_delay(&mut self, index: usize, captured_ms: u32, now: Instant) {
@@ -95,8 +111,8 @@ impl<P: WirePeer> Relay<P> {
 
     /// Looks at all three, once a tick.
     pub(super) fn look_at_load(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
-        //self.look_at_upload(now, actions);
-        //self.look_at_parents(now, actions);
+        self.look_at_upload(now, actions);
+        self.look_at_parents(now, actions);
         self.look_at_layers(actions);
     }
 
@@ -110,7 +126,8 @@ impl<P: WirePeer> Relay<P> {
         self.load.short = if wait < QUEUE_SHORT { self.load.short.saturating_add(1) } else { 0 };
         let mut estimate = upload;
         if self.load.long >= 2 {
-            self.load.long = 0;
+            self.load.long = 1;
+            self.shed(actions);
             estimate = (upload * 85 / 100).max(1);
         } else if self.load.short >= CALM_LOOKS && upload < declared {
             self.load.short = 0;
@@ -122,6 +139,17 @@ impl<P: WirePeer> Relay<P> {
         self.load.told = now;
         let message = ForestMessage::Upload { bytes_per_s: estimate };
         actions.push(RelayAction::Send { to, message, class: Class::High });
+    }
+
+    /// Hands the child that feeds the fewest to its backup.
+    fn shed(&mut self, actions: &mut Vec<RelayAction<P>>) {
+        let children = self.stripes.iter().enumerate().flat_map(|(index, stripe)| {
+            stripe.children.iter().map(move |child| (child.feeds, child.peer, index))
+        });
+        if let Some((_, peer, index)) = children.min() {
+            self.remove_child(index, peer, actions);
+            self.send(peer, ForestMessage::Detach { stripes: 1 << index }, actions);
+        }
     }
 
     /// A parent whose chunks are much older than those of the others is replaced.

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::repair::first_of_stripe;
+use super::repair::{HISTORY_WINDOW_MAX, first_of_stripe};
 use super::seals::{Sealing, header_of, pieces};
 use super::{Relay, RelayAction, Track, bit};
 use crate::authority::Signature;
@@ -14,6 +14,7 @@ use crate::forest::parity::{self, PARITY_EXTRA_BYTES_MAX, Scheme};
 use crate::forest::seal::CHUNK_HASH_BYTES;
 use crate::forest::track::Inserted;
 use crate::io::Class;
+use crate::rng::mix;
 use crate::time::Instant;
 use crate::wire::{
     CHUNK_HEADER_BYTES_MAX, Chunk, ForestMessage, FrameReader, FrameWriter, Message, PARITY_MAX, TRACKS,
@@ -338,7 +339,10 @@ impl<P: WirePeer> Relay<P> {
             }
         }
         match self.found(chunk.track, chunk.number) {
-            Some(missing) if missing.history => self.stats.chunks_caught_up += 1,
+            Some(missing) if missing.history => {
+                self.stats.chunks_caught_up += 1;
+                self.history_window = (self.history_window + 1).min(HISTORY_WINDOW_MAX);
+            }
             Some(_) => self.stats.chunks_repaired += 1,
             None => {}
         }
@@ -466,20 +470,18 @@ impl<P: WirePeer> Relay<P> {
             let owed = waiting.as_ref().is_some_and(|waiting| waiting.contains(&child.peer));
             if (pushed || owed) && Some(child.peer) != from && deadline > now {
                 forwarded += 1;
-                actions.push(RelayAction::Pass { to: child.peer, frame: frame.clone(), class, deadline });
+                let to = child.peer;
+                actions.push(RelayAction::Pass { to, frame: frame.clone(), class, deadline, key: None });
             }
         }
         for &peer in waiting.iter().flatten() {
             let is_child = stripe.children.iter().any(|child| child.peer == peer);
             if !is_child && Some(peer) != from {
                 forwarded += 1;
-                let class = if chunk.keyframe { Class::High } else { Class::Background };
-                actions.push(RelayAction::Pass {
-                    to: peer,
-                    frame: frame.clone(),
-                    class,
-                    deadline: Instant::MAX,
-                });
+                let class = if chunk.keyframe { Class::Normal } else { Class::Background };
+                let key = Some(key_of(chunk.track, chunk.number));
+                let deadline = Instant::MAX;
+                actions.push(RelayAction::Pass { to: peer, frame: frame.clone(), class, deadline, key });
             }
         }
         self.stats.chunks_forwarded += forwarded;
@@ -598,17 +600,16 @@ impl<P: WirePeer> Relay<P> {
 /// A gap in the flow of frames that a viewer sees.
 const STALL: Duration = Duration::from_millis(250);
 
-/// Sound first, then keyframes, then the rest.
+/// Sound before pictures. Keyframes must not overtake the frames before them: whoever got them first would miss the others.
 fn class_of(chunk: &Chunk) -> Class {
     const AUDIO: u8 = 2;
     debug_assert!(chunk.track < TRACKS, "the reader lets no other through");
-    if chunk.track >> 3 == AUDIO {
-        Class::Urgent
-    } else if chunk.keyframe {
-        Class::High
-    } else {
-        Class::Normal
-    }
+    if chunk.track >> 3 == AUDIO { Class::Urgent } else { Class::High }
+}
+
+/// What is asked for twice while it waits leaves once.
+pub(super) fn key_of(track: u8, number: u64) -> u64 {
+    mix(number << 6 | u64::from(track))
 }
 
 /// The piece of media in a frame that a relay keeps.

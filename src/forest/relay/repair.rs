@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
 
+use super::media::key_of;
 use super::{Missing, RTT_GUESS, Relay, RelayAction, Track};
 use crate::io::Class;
 use crate::log::RangeSet;
@@ -15,11 +16,16 @@ use crate::wire::{ForestMessage, TrackPosition, WirePeer};
 /// Chunks missed at a time, at most; beyond, the application is told when their deadline passes.
 const MISSING_MAX: usize = 4_096;
 
-/// Chunks of the history that are asked for at a time.
-const HISTORY_FLYING_MAX: usize = 96;
+/// Chunks of the history that are asked for at a time: fewer when answers stay out, more when they come.
+const HISTORY_WINDOW_MIN: usize = 4;
+pub(super) const HISTORY_WINDOW_MAX: usize = 96;
 
 /// How often the next part of the history is asked for.
 const HISTORY_STEP: Duration = Duration::from_millis(20);
+
+/// How long an answer may take longer than a round trip, and how long if it may wait at the other end.
+const RETRY: Duration = Duration::from_millis(20);
+const HISTORY_RETRY: Duration = Duration::from_millis(200);
 
 /// Chunks that others wait for while this node waits for them itself, at most.
 const OWED_MAX: usize = 4_096;
@@ -170,6 +176,7 @@ impl<P: WirePeer> Relay<P> {
         }
         let now_ms = self.stream_ms(now);
         let mut asks: BTreeMap<(P, bool), BTreeMap<u8, RangeSet>> = BTreeMap::new();
+        let mut congested = false;
         while let Some((track, number)) = self.missing_at.pop_due(now) {
             let Some(missing) = self.missing.get(&(track, number)).copied() else { continue };
             let Some(state) = self.tracks.get(&track) else { continue };
@@ -189,8 +196,10 @@ impl<P: WirePeer> Relay<P> {
             if let Some(budget) = self.repair_budget.as_mut().filter(|_| !missing.history) {
                 budget.spend(CHUNK_BYTES);
             }
+            congested |= missing.history && missing.tries > 0;
             let rtt = self.peers.get(&peer).map_or(RTT_GUESS, |peer| peer.rtt);
-            let wait = rtt + rtt / 4 + if missing.history { RETRY * 5 } else { RETRY };
+            let patience = if missing.history { HISTORY_RETRY * u32::from(missing.tries + 1) } else { RETRY };
+            let wait = rtt + rtt / 4 + patience;
             if let Some(missing) = self.missing.get_mut(&(track, number)) {
                 missing.tries += 1;
             }
@@ -200,6 +209,9 @@ impl<P: WirePeer> Relay<P> {
                 .entry(track)
                 .or_default()
                 .insert(number..number + 1);
+        }
+        if congested {
+            self.history_window = (self.history_window * 3 / 4).max(HISTORY_WINDOW_MIN);
         }
         for ((to, history), tracks) in asks {
             for (track, mut ranges) in tracks {
@@ -238,8 +250,8 @@ impl<P: WirePeer> Relay<P> {
         let step = (rate * 2 * HISTORY_STEP.as_millis() as u64 / (1_000 * CHUNK_BYTES)).max(2) as usize;
         // The first picture is not kept waiting.
         let started = self.tracks.values().any(|track| track.log.has_started());
-        let step = if started { step } else { HISTORY_FLYING_MAX };
-        let room = HISTORY_FLYING_MAX.saturating_sub(self.history_flying).min(step);
+        let step = if started { step } else { HISTORY_WINDOW_MAX };
+        let room = self.history_window.saturating_sub(self.history_flying).min(step);
         for _ in 0..room {
             let Some((track, number)) = self.history.pop_first() else { break };
             self.miss(track, number, true, now);
@@ -316,18 +328,31 @@ impl<P: WirePeer> Relay<P> {
             }
             return;
         };
-        let budget = self.peers.get_mut(&to).and_then(|peer| peer.serve_budget.as_mut());
-        if let Some(budget) = budget {
-            if budget.bytes(now) < frame.len() as u64 {
-                self.stats.chunks_unserved += 1;
-                return;
-            }
-            budget.spend(frame.len() as u64);
+        if history && self.is_busy() {
+            self.stats.chunks_unserved += 1;
+            return;
+        }
+        // Repair takes its share of the upload and no more: what it takes beyond, live chunks lack, and are missed next.
+        let all = self.serve_budget.as_mut().filter(|_| !history);
+        let own = self.peers.get_mut(&to).and_then(|peer| peer.serve_budget.as_mut());
+        let mut budgets: SmallVec<[_; 2]> = all.into_iter().chain(own).collect();
+        let bytes = frame.len() as u64;
+        if budgets.iter_mut().any(|budget| budget.bytes(now) < bytes) {
+            self.stats.chunks_unserved += 1;
+            return;
+        }
+        for budget in budgets {
+            budget.spend(bytes);
         }
         self.stats.chunks_served += 1;
         let keyframe = self.tracks.get(&id).is_some_and(|track| track.log.is_keyframe(number));
-        let class = if !history || keyframe { Class::High } else { Class::Background };
-        actions.push(RelayAction::Pass { to, frame, class, deadline: Instant::MAX });
+        let class = match (history, keyframe) {
+            (false, _) => Class::High,
+            (true, true) => Class::Normal,
+            (true, false) => Class::Background,
+        };
+        let key = Some(key_of(id, number));
+        actions.push(RelayAction::Pass { to, frame, class, deadline: Instant::MAX, key });
     }
 
     /// The peer lacks them too: somebody else is asked, soon.
@@ -348,8 +373,6 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 }
-
-const RETRY: Duration = Duration::from_millis(20);
 
 /// What a chunk counts for in budgets of repair.
 const CHUNK_BYTES: u64 = 1_200;

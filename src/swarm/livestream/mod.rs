@@ -517,9 +517,9 @@ impl<P: WirePeer> Livestream<P> {
         let swarm = self.swarm;
         let event = match action {
             RelayAction::Send { to, message, class } => return send(to, message, class, actions),
-            RelayAction::Pass { to, frame, class, deadline } => {
+            RelayAction::Pass { to, frame, class, deadline, key } => {
                 let deadline = (deadline < Instant::MAX).then_some(deadline);
-                return actions.push(SwarmAction::Pass { to, frame, class, deadline });
+                return actions.push(SwarmAction::Pass { to, frame, class, deadline, key });
             }
             RelayAction::Hold(peer) => return actions.push(SwarmAction::Hold(peer)),
             RelayAction::Release(peer) => return actions.push(SwarmAction::Release(peer)),
