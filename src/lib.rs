@@ -47,6 +47,7 @@ mod config;
 mod deadline;
 mod engine;
 mod error;
+mod forest;
 mod histogram;
 mod id;
 mod io;
@@ -76,6 +77,7 @@ pub use config::{Config, EgressConfig, GossipConfig, GossipMode, LinkConfig, Mem
 pub use deadline::DeadlineIndex;
 pub use engine::Engine;
 pub use error::{CommandError, ConfigError};
+pub use forest::{ForestPlan, PlanChange, PlanConfig, PlanError, PlanMode, PlanStats, stripes_for};
 pub use gossip::PublishOptions;
 pub use id::{Epoch, PeerId, Priority, StateId, SwarmId, SwarmTag, UpdateId};
 pub use interest::{
