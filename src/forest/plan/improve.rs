@@ -28,7 +28,7 @@ impl<P: PeerId> Slab<P> {
         if risen > 0 || moves_max < 2 {
             return risen;
         }
-        let swapped = self.raise_over_leaf(stripe);
+        let swapped = self.raise_over_leaf(stripe, gain);
         if swapped > 0 {
             return swapped;
         }
@@ -65,11 +65,13 @@ impl<P: PeerId> Slab<P> {
         1
     }
 
-    /// Lets the deepest node with two slots or more change places with a leaf nearer to the root.
-    fn raise_over_leaf(&mut self, stripe: usize) -> usize {
+    /// Lets the deepest node with a slot change places with a leaf nearer to the root.
+    fn raise_over_leaf(&mut self, stripe: usize, gain: u32) -> usize {
+        // Chains of single slots matter only where the depth does.
+        let least = if gain > 1 { class(2) } else { class(1) };
         let levels = &self.stripes[stripe].levels;
         let strong = |state: usize| {
-            levels[state].iter().rev().find(|&(&(_, size), _)| size >= class(2)).map(|(_, &node)| node)
+            levels[state].iter().rev().find(|&(&(_, size), _)| size >= least).map(|(_, &node)| node)
         };
         let deep = state::ALL.into_iter().filter_map(strong).max_by_key(|&node| self.node(node).depth);
         let above = self.shallowest(stripe, &state::LEAF);

@@ -10,7 +10,10 @@ mod tests;
 
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
 pub use config::{PlanChange, PlanConfig, PlanError, PlanMode, PlanStats, stripes_for};
+use place::Recolouring;
 use slab::{COLOURLESS, NONE, Slab, class};
 
 use crate::id::PeerId;
@@ -19,7 +22,8 @@ use crate::id::PeerId;
 ///
 /// Every viewer has a parent in every stripe. It feeds others in one stripe at most, its *colour*, with as many
 /// *slots* as its declared upload gives; in all other stripes it is a leaf. The root feeds all stripes, its slots
-/// split evenly among them. Depths count from the root, which is at 0.
+/// split evenly among them, unless there are not viewers enough to pass every stripe on: then a stripe that nobody
+/// passes on gets more. Depths count from the root, which is at 0.
 ///
 /// # Guarantees
 /// - Nobody feeds more than its slots at [`use_percent_max`](PlanConfig::use_percent_max), and what is above
@@ -62,6 +66,8 @@ pub struct ForestPlan<P> {
     root: P,
     root_upload: u64,
     star: bool,
+    /// How many slots more than its even share the root gives to each stripe.
+    lent: SmallVec<[i32; 16]>,
     detached: Vec<P>,
     stats: PlanStats,
 }
@@ -78,6 +84,7 @@ impl<P: PeerId> ForestPlan<P> {
         let mut plan = Self {
             slab: Slab::new(root, usize::from(config.stripes)),
             star: config.mode != PlanMode::Forest,
+            lent: SmallVec::from_elem(0, usize::from(config.stripes)),
             config,
             root,
             root_upload: root_upload_bytes_per_s,
@@ -149,6 +156,7 @@ impl<P: PeerId> ForestPlan<P> {
         let set = if viewer == self.root {
             check_root(&self.config, upload_bytes_per_s).map(|()| {
                 self.root_upload = upload_bytes_per_s;
+                self.lent.fill(0);
                 self.set_root_slots();
                 self.settle(None);
                 self.shed_some();
@@ -251,7 +259,10 @@ impl<P: PeerId> ForestPlan<P> {
         let viewers = self.len() + 1;
         let spare = |plan: &Self, of_soft: bool| {
             let mut spare = plan.slab.spare(viewers, of_soft);
-            spare[usize::from(colour)] += i64::from(if of_soft { soft } else { hard });
+            let own = &mut spare[usize::from(colour)];
+            let with = *own + i64::from(if of_soft { soft } else { hard });
+            // Its slots cannot make room for others before it is there.
+            *own = with.min((*own).max(0));
             spare
         };
         if self.config.mode == PlanMode::Star && viewers > self.root_slots() {
@@ -347,7 +358,8 @@ impl<P: PeerId> ForestPlan<P> {
         for stripe in 0..stripes {
             let share = |percent| {
                 let slots = self.config.slots(self.root_upload, percent);
-                (slots / stripes + u64::from(stripe < slots % stripes)).min(u64::from(u16::MAX)) as u16
+                let even = (slots / stripes + u64::from(stripe < slots % stripes)).min(u64::from(u16::MAX));
+                (even as i64 + i64::from(self.lent[stripe as usize])).clamp(0, i64::from(u16::MAX)) as u16
             };
             let (soft, hard) = (share(self.config.use_percent), share(self.config.use_percent_max));
             self.slab.set_slots(stripe as u32, soft, hard);
@@ -355,6 +367,7 @@ impl<P: PeerId> ForestPlan<P> {
     }
 
     fn set_all_slots(&mut self) {
+        self.lent.fill(0);
         self.set_root_slots();
         for node in self.slab.k as u32..self.slab.nodes.len() as u32 {
             if !self.slab.is_vacant(node) {
@@ -384,11 +397,33 @@ impl<P: PeerId> ForestPlan<P> {
         totals.min_by_key(|&(_, total)| total).map_or(0, |(stripe, _)| stripe as u8)
     }
 
-    fn recolour(&mut self, picks: Vec<(u32, u8)>) {
-        for (node, stripe) in picks {
+    fn recolour(&mut self, recolouring: Recolouring) {
+        for (node, stripe) in recolouring.picks {
             self.slab.recolour(node, stripe);
             self.stats.recolourings += 1;
         }
+        for (from, to) in recolouring.lent {
+            self.lend(from, to);
+        }
+    }
+
+    /// Makes the root give one slot of one stripe to another.
+    fn lend(&mut self, from: u8, to: u8) {
+        self.lent[usize::from(from)] -= 1;
+        self.lent[usize::from(to)] += 1;
+        self.set_root_slots();
+        self.slab.shed(u32::from(from), usize::MAX);
+    }
+
+    /// Makes the root take back a slot that it lent, once the other stripe has enough without it.
+    fn take_back(&mut self) -> usize {
+        let enough = (self.len() + self.len() / 8) as u64;
+        let stripes = || 0..self.slab.k;
+        let rich = stripes().find(|&to| self.lent[to] > 0 && self.slab.stripes[to].soft_total > enough);
+        let poor = stripes().find(|&from| self.lent[from] < 0);
+        let (Some(rich), Some(poor)) = (rich, poor) else { return 0 };
+        self.lend(rich as u8, poor as u8);
+        1
     }
 
     /// Removes `leaving`, if any, and makes sure that every stripe has slots for all: by other colours, and where
@@ -457,6 +492,9 @@ impl<P: PeerId> ForestPlan<P> {
         }
         while moves < moves_max && self.slab.even_out() > 0 {
             self.stats.recolourings += 1;
+            moves += 1;
+        }
+        while moves < moves_max && self.take_back() > 0 {
             moves += 1;
         }
         moves

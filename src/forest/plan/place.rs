@@ -12,6 +12,15 @@ const TRIES: usize = 8;
 /// How many recolourings one change may take.
 const RECOLOURINGS_MAX: usize = 32;
 
+/// How to get slots to the stripes that are short of them.
+#[derive(Default)]
+pub(super) struct Recolouring {
+    /// Nodes, and the stripes that they are to pass on.
+    pub(super) picks: Vec<(u32, u8)>,
+    /// Single slots of the root: from which stripe to which.
+    pub(super) lent: SmallVec<[(u8, u8); 16]>,
+}
+
 impl<P: PeerId> Slab<P> {
     /// Gives `leaf`, which has no parent in `stripe`, the shallowest one with a free slot.
     ///
@@ -177,18 +186,15 @@ impl<P: PeerId> Slab<P> {
         self.stripes.iter().map(|stripe| total(stripe) as i64 - viewers as i64).collect()
     }
 
-    /// Which nodes need which other colour so that no stripe is short; `None` if that is not to be had. With `soft`
-    /// only nodes with few children are taken.
-    pub(super) fn plan_recolouring(
-        &self,
-        mut spare: SmallVec<[i64; 16]>,
-        soft: bool,
-    ) -> Option<Vec<(u32, u8)>> {
+    /// What has to change so that no stripe is short; `None` if that is not to be had. With `soft` only nodes with
+    /// few children are taken, and nothing from the root.
+    pub(super) fn plan_recolouring(&self, mut spare: SmallVec<[i64; 16]>, soft: bool) -> Option<Recolouring> {
         let mut picks: Vec<(u32, u8)> = Vec::new();
+        let mut lent: SmallVec<[(u8, u8); 16]> = SmallVec::new();
         loop {
             let (poor, &least) = spare.iter().enumerate().min_by_key(|&(_, &spare)| spare)?;
             if least >= 0 {
-                return Some(picks);
+                return Some(Recolouring { picks, lent });
             }
             if picks.len() == RECOLOURINGS_MAX {
                 return None;
@@ -196,7 +202,17 @@ impl<P: PeerId> Slab<P> {
             let mut donors: SmallVec<[usize; 16]> = (0..self.k).filter(|&donor| spare[donor] > 0).collect();
             donors.sort_by_key(|&donor| -spare[donor]);
             let pick = |&donor: &usize| Some((donor, self.recolourable(donor, spare[donor], soft, &picks)?));
-            let (donor, node) = donors.iter().find_map(pick)?;
+            let Some((donor, node)) = donors.iter().find_map(pick) else {
+                let lender = |&&donor: &&usize| {
+                    let gone = lent.iter().filter(|&&(from, _)| usize::from(from) == donor).count();
+                    !soft && usize::from(self.node(donor as u32).hard) > gone + 1
+                };
+                let &donor = donors.iter().find(lender)?;
+                spare[donor] -= 1;
+                spare[poor] += 1;
+                lent.push((donor as u8, poor as u8));
+                continue;
+            };
             let slots = if soft { self.node(node).soft } else { self.node(node).hard };
             spare[donor] -= i64::from(slots);
             spare[poor] += i64::from(slots);
