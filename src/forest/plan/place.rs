@@ -57,19 +57,30 @@ impl<P: PeerId> Slab<P> {
     fn displace(&mut self, node: u32, stripe: usize, above: Option<u32>) {
         debug_assert!(above.is_some(), "no place in stripe {stripe}");
         let Some(above) = above else { return };
-        let leaf = self.children(above).find(|&child| !self.is_inner(child, stripe));
+        let leaf = self.children(above).find(|&child| self.is_idle(child, stripe, node));
         let Some(leaf) = leaf else { return };
+        self.unlink(node, stripe);
+        if self.is_inner(leaf, stripe) {
+            self.set_colour(leaf, COLOURLESS);
+        }
         self.unlink(leaf, stripe);
-        self.move_to(node, stripe, above);
+        self.link(node, stripe, above);
         self.place_leaf(leaf, stripe);
     }
 
+    /// Whether `child` is a leaf, or has no slots and nothing but perhaps `node` below it.
+    fn is_idle(&self, child: u32, stripe: usize, node: u32) -> bool {
+        let place = self.node(child);
+        let last = place.used == 1 && self.parent(node, stripe) == child;
+        child != node && (!self.is_inner(child, stripe) || (place.hard == 0 && (place.used == 0 || last)))
+    }
+
     /// The shallowest node in any of `states` that hangs from the root, not by way of `avoid`, as far as `tries`
-    /// nodes of each state tell. Where all states are asked for, it is one with a leaf.
+    /// nodes of each state tell. Where all states are asked for, it is one with a leaf, or a child as good as that.
     fn clear(&self, stripe: usize, states: &[usize], avoid: u32, tries: usize) -> Option<u32> {
         let with_leaf = states.len() == state::ALL.len();
         let fits = |&node: &u32| {
-            (!with_leaf || self.node(node).inner < self.node(node).used)
+            (!with_leaf || self.children(node).any(|child| self.is_idle(child, stripe, avoid)))
                 && self.reaches_root(node, stripe, avoid)
         };
         let first = |&state: &usize| {
