@@ -417,7 +417,7 @@ impl<P: PeerId> ForestPlan<P> {
 
     /// Makes the root take back a slot that it lent, once the other stripe has enough without it.
     fn take_back(&mut self) -> usize {
-        let enough = (self.len() + self.len() / 8) as u64;
+        let enough = (self.len() + self.len() / 64) as u64;
         let stripes = || 0..self.slab.k;
         let rich = stripes().find(|&to| self.lent[to] > 0 && self.slab.stripes[to].soft_total > enough);
         let poor = stripes().find(|&from| self.lent[from] < 0);
