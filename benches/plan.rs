@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench plan
 //! ```
+#![allow(clippy::disallowed_types, reason = "a benchmark reads the clock")]
 
 use std::time::Instant;
 

@@ -3,6 +3,7 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
+use super::slab::class;
 use super::*;
 use crate::rng::{Rng, Seed};
 
