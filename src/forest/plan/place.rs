@@ -169,7 +169,9 @@ impl<P: PeerId> Slab<P> {
         let empty = &levels[state::EMPTY];
         let enough =
             empty.iter().rev().filter(|&(&(_, size), _)| size >= class(needed)).find_map(|(_, &head)| {
-                self.list_from(head).take(TRIES).find(|&node| self.node(node).soft >= needed)
+                self.list_from(head)
+                    .take(TRIES)
+                    .find(|&node| self.node(node).soft >= needed && !self.is_root(node))
             });
         if enough.is_some() {
             return enough;
@@ -185,7 +187,8 @@ impl<P: PeerId> Slab<P> {
             nodes.filter(|&node| self.node(node).inner == 0)
         });
         // The last of equal ones: the deepest empty one.
-        bottom.chain(empties).max_by_key(|&node| gain(node)).filter(|&node| gain(node) > 0)
+        let nodes = bottom.chain(empties).filter(|&node| !self.is_root(node));
+        nodes.max_by_key(|&node| gain(node)).filter(|&node| gain(node) > 0)
     }
 }
 

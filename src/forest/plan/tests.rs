@@ -297,6 +297,19 @@ fn who_fed_many_and_leaves_puts_some_out() {
     watched.check();
 }
 
+#[test]
+fn the_root_takes_nobodys_place() {
+    let mut watched = Watched::new(ForestPlan::new(0, RATE * 12 / 10, config(1)).unwrap());
+    for (viewer, upload) in [(1, RATE * 12 / 10), (2, RATE * 12 / 10), (3, 0)] {
+        watched.plan.join(viewer, upload, &mut watched.changes).unwrap();
+        watched.replay();
+    }
+    watched.plan.leave(1, &mut watched.changes).unwrap();
+    watched.replay();
+    watched.check();
+    assert_eq!((watched.plan.parent(2, 0), watched.plan.parent(3, 0)), (Some(0), Some(2)));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Join(u64),
