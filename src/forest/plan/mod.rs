@@ -1,5 +1,6 @@
 //! [`ForestPlan`]: `k` interior-node-disjoint trees over one root and its viewers.
 
+mod change;
 mod config;
 mod improve;
 mod place;
@@ -10,8 +11,10 @@ mod tests;
 
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
 pub use config::{PlanChange, PlanConfig, PlanError, PlanMode, PlanStats, stripes_for};
-use slab::{COLOURLESS, NONE, Slab, class};
+use slab::Slab;
 
 use crate::id::PeerId;
 
@@ -19,7 +22,8 @@ use crate::id::PeerId;
 ///
 /// Every viewer has a parent in every stripe. It feeds others in one stripe at most, its *colour*, with as many
 /// *slots* as its declared upload gives; in all other stripes it is a leaf. The root feeds all stripes, its slots
-/// split evenly among them. Depths count from the root, which is at 0.
+/// split evenly among them, unless there are not viewers enough to pass every stripe on: then a stripe that nobody
+/// passes on gets more. Depths count from the root, which is at 0.
 ///
 /// # Guarantees
 /// - Nobody feeds more than its slots at [`use_percent_max`](PlanConfig::use_percent_max), and what is above
@@ -62,6 +66,8 @@ pub struct ForestPlan<P> {
     root: P,
     root_upload: u64,
     star: bool,
+    /// How many slots more than its even share the root gives to each stripe.
+    lent: SmallVec<[i32; 16]>,
     detached: Vec<P>,
     stats: PlanStats,
 }
@@ -78,6 +84,7 @@ impl<P: PeerId> ForestPlan<P> {
         let mut plan = Self {
             slab: Slab::new(root, usize::from(config.stripes)),
             star: config.mode != PlanMode::Forest,
+            lent: SmallVec::from_elem(0, usize::from(config.stripes)),
             config,
             root,
             root_upload: root_upload_bytes_per_s,
@@ -149,6 +156,7 @@ impl<P: PeerId> ForestPlan<P> {
         let set = if viewer == self.root {
             check_root(&self.config, upload_bytes_per_s).map(|()| {
                 self.root_upload = upload_bytes_per_s;
+                self.lent.fill(0);
                 self.set_root_slots();
                 self.settle(None);
                 self.shed_some();
@@ -215,304 +223,6 @@ impl<P: PeerId> ForestPlan<P> {
     /// were. They are in the plan no more and may join again when there is capacity.
     pub fn take_detached(&mut self) -> Vec<P> {
         core::mem::take(&mut self.detached)
-    }
-}
-
-/// How it is done.
-impl<P: PeerId> ForestPlan<P> {
-    fn slot(&self, viewer: P) -> Result<u32, PlanError> {
-        if viewer == self.root {
-            return Err(PlanError::IsRoot);
-        }
-        self.slab.find(viewer).ok_or(PlanError::Unknown)
-    }
-
-    /// Soft and hard slots of a viewer.
-    fn slots_of(&self, upload: u32) -> (u16, u16) {
-        let slots = |percent| {
-            let slots = self.config.slots(u64::from(upload), percent);
-            slots.min(u64::from(self.config.degree_max)) as u16
-        };
-        (slots(self.config.use_percent), slots(self.config.use_percent_max))
-    }
-
-    fn try_join(&mut self, viewer: P, upload: u64) -> Result<(), PlanError> {
-        match self.slot(viewer) {
-            Ok(_) => return Err(PlanError::AlreadyJoined),
-            Err(PlanError::Unknown) => {}
-            Err(error) => return Err(error),
-        }
-        if self.len() >= self.config.viewers_max {
-            return Err(PlanError::ViewersMax { max: self.config.viewers_max });
-        }
-        let upload = saturated(upload);
-        let (soft, hard) = self.slots_of(upload);
-        let colour = self.poorest();
-        let viewers = self.len() + 1;
-        let spare = |plan: &Self, of_soft: bool| {
-            let mut spare = plan.slab.spare(viewers, of_soft);
-            spare[usize::from(colour)] += i64::from(if of_soft { soft } else { hard });
-            spare
-        };
-        if self.config.mode == PlanMode::Star && viewers > self.root_slots() {
-            return Err(self.no_capacity(&self.slab.spare(viewers, false)));
-        }
-        let needed = spare(self, false);
-        let picks = self.slab.plan_recolouring(needed.clone(), false);
-        let picks = picks.ok_or_else(|| self.no_capacity(&needed))?;
-        self.recolour(picks);
-        let wanted = spare(self, true);
-        if wanted.iter().any(|&spare| spare < 0) && wanted.iter().any(|&spare| spare > 0) {
-            let picks = self.slab.plan_recolouring(wanted, true);
-            self.recolour(picks.unwrap_or_default());
-        }
-        let node = self.slab.insert(viewer, upload);
-        let stripe = usize::from(colour);
-        if hard > 0 {
-            self.slab.set_colour(node, colour);
-            self.slab.set_slots(node, soft, hard);
-            self.slab.place_inner(node, stripe);
-            if soft > 0 {
-                self.slab.promote(node, stripe, self.config.moves_max);
-            }
-        }
-        for other in (0..self.slab.k).filter(|&other| hard == 0 || other != stripe) {
-            self.slab.place_leaf(node, other);
-        }
-        self.tidy(if hard > 0 { colour } else { COLOURLESS });
-        self.stats.joins += 1;
-        Ok(())
-    }
-
-    fn try_reparent(&mut self, viewer: P, stripe: u8, parent: P) -> Result<(), PlanError> {
-        let node = self.slot(viewer)?;
-        if stripe >= self.config.stripes {
-            let (value, max) = (u64::from(stripe), u64::from(self.config.stripes - 1));
-            return Err(PlanError::OutOfRange { field: "stripe", value, min: 0, max });
-        }
-        let above = if parent == self.root {
-            u32::from(stripe)
-        } else {
-            self.slab.find(parent).ok_or(PlanError::Unknown)?
-        };
-        let stripe = usize::from(stripe);
-        if !self.slab.is_inner(above, stripe) {
-            return Err(if above == node { PlanError::Cycle } else { PlanError::NotInterior });
-        }
-        if !self.slab.reaches_root(above, stripe, node) {
-            return Err(PlanError::Cycle);
-        }
-        if self.slab.parent(node, stripe) == above {
-            return Ok(());
-        }
-        let place = self.slab.node(above);
-        if place.used >= place.hard {
-            return Err(PlanError::ParentFull { slots: place.hard });
-        }
-        self.slab.move_to(node, stripe, above);
-        Ok(())
-    }
-
-    fn set_viewer_upload(&mut self, node: u32, upload: u32) {
-        let (soft, hard) = self.slots_of(upload);
-        self.slab.set_upload(node, upload);
-        let before = self.slab.node(node).soft;
-        self.give_slots(node, soft, hard);
-        self.settle(None);
-        if self.slab.is_vacant(node) || self.slab.node(node).colour == COLOURLESS {
-            return;
-        }
-        self.slab.shed(node, usize::MAX);
-        let colour = self.slab.node(node).colour;
-        if colour != COLOURLESS && class(soft) > class(before) {
-            self.slab.promote(node, usize::from(colour), self.config.moves_max);
-        }
-        self.tidy(colour);
-    }
-
-    /// Slots for a viewer that is in the plan; it gets a colour with the first of them.
-    fn give_slots(&mut self, node: u32, soft: u16, hard: u16) {
-        if hard > 0 && self.slab.node(node).colour == COLOURLESS {
-            let colour = self.poorest();
-            self.slab.set_colour(node, colour);
-        }
-        self.slab.set_slots(node, soft, hard);
-        if hard == 0 && self.slab.node(node).used == 0 {
-            self.slab.set_colour(node, COLOURLESS);
-        }
-    }
-
-    fn set_root_slots(&mut self) {
-        let stripes = u64::from(self.config.stripes);
-        for stripe in 0..stripes {
-            let share = |percent| {
-                let slots = self.config.slots(self.root_upload, percent);
-                (slots / stripes + u64::from(stripe < slots % stripes)).min(u64::from(u16::MAX)) as u16
-            };
-            let (soft, hard) = (share(self.config.use_percent), share(self.config.use_percent_max));
-            self.slab.set_slots(stripe as u32, soft, hard);
-        }
-    }
-
-    fn set_all_slots(&mut self) {
-        self.set_root_slots();
-        for node in self.slab.k as u32..self.slab.nodes.len() as u32 {
-            if !self.slab.is_vacant(node) {
-                let (soft, hard) = self.slots_of(self.slab.node(node).upload);
-                self.give_slots(node, soft, hard);
-            }
-        }
-        self.settle(None);
-        self.shed_some();
-    }
-
-    fn shed_some(&mut self) {
-        let mut rest = self.config.moves_max;
-        for stripe in 0..self.slab.k {
-            while let Some(node) = self.slab.shallowest(stripe, &[slab::state::OVER]) {
-                if rest == 0 {
-                    return;
-                }
-                rest -= self.slab.shed(node, rest);
-            }
-        }
-    }
-
-    /// The stripe with the least capacity.
-    fn poorest(&self) -> u8 {
-        let totals = self.slab.stripes.iter().map(|stripe| stripe.soft_total).enumerate();
-        totals.min_by_key(|&(_, total)| total).map_or(0, |(stripe, _)| stripe as u8)
-    }
-
-    fn recolour(&mut self, picks: Vec<(u32, u8)>) {
-        for (node, stripe) in picks {
-            self.slab.recolour(node, stripe);
-            self.stats.recolourings += 1;
-        }
-    }
-
-    /// Removes `leaving`, if any, and makes sure that every stripe has slots for all: by other colours, and where
-    /// that is not enough by putting viewers out.
-    fn settle(&mut self, leaving: Option<u32>) {
-        let mut gone: Vec<(u32, u32)> = Vec::new();
-        gone.extend(leaving.map(|node| (node, self.cut_off(node))));
-        loop {
-            let spare = self.slab.spare(self.len(), false);
-            if spare.iter().all(|&spare| spare >= 0) {
-                break;
-            }
-            if let Some(picks) = self.slab.plan_recolouring(spare, false) {
-                self.recolour(picks);
-                break;
-            }
-            let Some(node) = self.slab.victim() else { break };
-            self.detached.push(self.slab.node(node).peer);
-            self.stats.detached += 1;
-            gone.push((node, self.cut_off(node)));
-        }
-        for &(node, above) in &gone {
-            if above != NONE {
-                self.slab.vacate(node, above);
-            }
-        }
-        for (node, _) in gone {
-            self.slab.free(node);
-        }
-    }
-
-    /// Takes all links to its parents, its slots and its name from a viewer; returns its parent in its own stripe.
-    fn cut_off(&mut self, node: u32) -> u32 {
-        let colour = self.slab.node(node).colour;
-        let above = if colour == COLOURLESS { NONE } else { self.slab.parent(node, usize::from(colour)) };
-        (0..self.slab.k).for_each(|stripe| self.slab.unlink(node, stripe));
-        if colour != COLOURLESS {
-            self.slab.set_slots(node, 0, 0);
-        }
-        self.slab.forget(node);
-        self.slab.withdraw(node);
-        above
-    }
-
-    /// A few improvements after a change in the stripe `colour`.
-    fn tidy(&mut self, colour: u8) {
-        if colour != COLOURLESS {
-            for _ in 0..2 {
-                self.slab.lift_leaf(usize::from(colour), 2);
-            }
-        }
-    }
-
-    fn improve_all(&mut self, moves_max: usize) -> usize {
-        let mut moves = 0;
-        for stripe in 0..self.slab.k {
-            let deep = self.star || self.stripe_depth(stripe) > self.stripe_optimum(stripe);
-            let gain = if deep { 1 } else { 2 };
-            loop {
-                let taken = self.slab.improve(stripe, gain, moves_max.saturating_sub(moves));
-                if taken == 0 {
-                    break;
-                }
-                moves += taken;
-            }
-        }
-        while moves < moves_max && self.slab.even_out() > 0 {
-            self.stats.recolourings += 1;
-            moves += 1;
-        }
-        moves
-    }
-
-    /// Star or forest, after a change.
-    fn choose_mode(&mut self) {
-        let (viewers, threshold) = (self.len(), self.config.star_to_tree_threshold);
-        let slots = self.root_slots();
-        let star = match self.config.mode {
-            PlanMode::Star => true,
-            PlanMode::Forest => false,
-            PlanMode::Auto if self.star => viewers <= threshold && viewers <= slots,
-            PlanMode::Auto => viewers * 10 <= threshold * 7 && viewers * 10 <= slots * 9,
-        };
-        if star != self.star {
-            self.star = star;
-            self.stats.mode_switches += 1;
-        }
-    }
-
-    /// How many viewers the root can feed with all stripes.
-    fn root_slots(&self) -> usize {
-        (0..self.slab.k as u32).map(|node| usize::from(self.slab.node(node).soft)).min().unwrap_or(0)
-    }
-
-    fn no_capacity(&self, spare: &[i64]) -> PlanError {
-        let sum = |sign: i64| spare.iter().map(|&spare| (spare * sign).max(0) as u64).sum::<u64>();
-        PlanError::NoCapacity {
-            needed_bytes_per_s: self.config.upload_for(sum(-1).max(1)),
-            spare_bytes_per_s: sum(1).saturating_mul(self.config.rate_bytes_per_s)
-                / u64::from(self.config.stripes),
-        }
-    }
-
-    /// The end of every call: draws a star together, and reports.
-    fn finish(
-        &mut self,
-        result: Result<(), PlanError>,
-        changes: &mut Vec<PlanChange<P>>,
-    ) -> Result<(), PlanError> {
-        if result.is_err() {
-            self.stats.refusals += 1;
-            return result;
-        }
-        self.choose_mode();
-        if self.star {
-            let rest = self.config.moves_max.saturating_sub(self.slab.touched_len());
-            self.improve_all(rest);
-        }
-        for (node, stripe, moved) in self.slab.take_touched() {
-            let parent = self.slab.node(self.slab.parent(node, usize::from(stripe))).peer;
-            self.stats.moves += u64::from(moved);
-            changes.push(PlanChange { viewer: self.slab.node(node).peer, stripe, parent });
-        }
-        result
     }
 }
 

@@ -12,6 +12,15 @@ const TRIES: usize = 8;
 /// How many recolourings one change may take.
 const RECOLOURINGS_MAX: usize = 32;
 
+/// How to get slots to the stripes that are short of them.
+#[derive(Default)]
+pub(super) struct Recolouring {
+    /// Nodes, and the stripes that they are to pass on.
+    pub(super) picks: Vec<(u32, u8)>,
+    /// Single slots of the root: from which stripe to which.
+    pub(super) lent: SmallVec<[(u8, u8); 16]>,
+}
+
 impl<P: PeerId> Slab<P> {
     /// Gives `leaf`, which has no parent in `stripe`, the shallowest one with a free slot.
     ///
@@ -48,19 +57,30 @@ impl<P: PeerId> Slab<P> {
     fn displace(&mut self, node: u32, stripe: usize, above: Option<u32>) {
         debug_assert!(above.is_some(), "no place in stripe {stripe}");
         let Some(above) = above else { return };
-        let leaf = self.children(above).find(|&child| !self.is_inner(child, stripe));
+        let leaf = self.children(above).find(|&child| self.is_idle(child, stripe, node));
         let Some(leaf) = leaf else { return };
+        self.unlink(node, stripe);
+        if self.is_inner(leaf, stripe) {
+            self.set_colour(leaf, COLOURLESS);
+        }
         self.unlink(leaf, stripe);
-        self.move_to(node, stripe, above);
+        self.link(node, stripe, above);
         self.place_leaf(leaf, stripe);
     }
 
+    /// Whether `child` is a leaf, or has no slots and nothing but perhaps `node` below it.
+    fn is_idle(&self, child: u32, stripe: usize, node: u32) -> bool {
+        let place = self.node(child);
+        let last = place.used == 1 && self.parent(node, stripe) == child;
+        child != node && (!self.is_inner(child, stripe) || (place.hard == 0 && (place.used == 0 || last)))
+    }
+
     /// The shallowest node in any of `states` that hangs from the root, not by way of `avoid`, as far as `tries`
-    /// nodes of each state tell. Where all states are asked for, it is one with a leaf.
+    /// nodes of each state tell. Where all states are asked for, it is one with a leaf, or a child as good as that.
     fn clear(&self, stripe: usize, states: &[usize], avoid: u32, tries: usize) -> Option<u32> {
         let with_leaf = states.len() == state::ALL.len();
         let fits = |&node: &u32| {
-            (!with_leaf || self.node(node).inner < self.node(node).used)
+            (!with_leaf || self.children(node).any(|child| self.is_idle(child, stripe, avoid)))
                 && self.reaches_root(node, stripe, avoid)
         };
         let first = |&state: &usize| {
@@ -149,7 +169,9 @@ impl<P: PeerId> Slab<P> {
         let empty = &levels[state::EMPTY];
         let enough =
             empty.iter().rev().filter(|&(&(_, size), _)| size >= class(needed)).find_map(|(_, &head)| {
-                self.list_from(head).take(TRIES).find(|&node| self.node(node).soft >= needed)
+                self.list_from(head)
+                    .take(TRIES)
+                    .find(|&node| self.node(node).soft >= needed && !self.is_root(node))
             });
         if enough.is_some() {
             return enough;
@@ -165,7 +187,8 @@ impl<P: PeerId> Slab<P> {
             nodes.filter(|&node| self.node(node).inner == 0)
         });
         // The last of equal ones: the deepest empty one.
-        bottom.chain(empties).max_by_key(|&node| gain(node)).filter(|&node| gain(node) > 0)
+        let nodes = bottom.chain(empties).filter(|&node| !self.is_root(node));
+        nodes.max_by_key(|&node| gain(node)).filter(|&node| gain(node) > 0)
     }
 }
 
@@ -177,18 +200,15 @@ impl<P: PeerId> Slab<P> {
         self.stripes.iter().map(|stripe| total(stripe) as i64 - viewers as i64).collect()
     }
 
-    /// Which nodes need which other colour so that no stripe is short; `None` if that is not to be had. With `soft`
-    /// only nodes with few children are taken.
-    pub(super) fn plan_recolouring(
-        &self,
-        mut spare: SmallVec<[i64; 16]>,
-        soft: bool,
-    ) -> Option<Vec<(u32, u8)>> {
+    /// What has to change so that no stripe is short; `None` if that is not to be had. With `soft` only nodes with
+    /// few children are taken, and nothing from the root.
+    pub(super) fn plan_recolouring(&self, mut spare: SmallVec<[i64; 16]>, soft: bool) -> Option<Recolouring> {
         let mut picks: Vec<(u32, u8)> = Vec::new();
+        let mut lent: SmallVec<[(u8, u8); 16]> = SmallVec::new();
         loop {
             let (poor, &least) = spare.iter().enumerate().min_by_key(|&(_, &spare)| spare)?;
             if least >= 0 {
-                return Some(picks);
+                return Some(Recolouring { picks, lent });
             }
             if picks.len() == RECOLOURINGS_MAX {
                 return None;
@@ -196,7 +216,17 @@ impl<P: PeerId> Slab<P> {
             let mut donors: SmallVec<[usize; 16]> = (0..self.k).filter(|&donor| spare[donor] > 0).collect();
             donors.sort_by_key(|&donor| -spare[donor]);
             let pick = |&donor: &usize| Some((donor, self.recolourable(donor, spare[donor], soft, &picks)?));
-            let (donor, node) = donors.iter().find_map(pick)?;
+            let Some((donor, node)) = donors.iter().find_map(pick) else {
+                let lender = |&&donor: &&usize| {
+                    let gone = lent.iter().filter(|&&(from, _)| usize::from(from) == donor).count();
+                    !soft && usize::from(self.node(donor as u32).hard) > gone + 1
+                };
+                let &donor = donors.iter().find(lender)?;
+                spare[donor] -= 1;
+                spare[poor] += 1;
+                lent.push((donor as u8, poor as u8));
+                continue;
+            };
             let slots = if soft { self.node(node).soft } else { self.node(node).hard };
             spare[donor] -= i64::from(slots);
             spare[poor] += i64::from(slots);

@@ -3,6 +3,8 @@
 //! A node takes 32 bytes and its peer, 8 bytes for every stripe, and 6 to 12 bytes of the index from peer to slot.
 //! The root has one node for each stripe, at the front of the slab, so that nothing below treats it as special.
 
+mod lists;
+
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -443,82 +445,6 @@ impl<P: PeerId> Slab<P> {
             above.inner = if add { above.inner + 1 } else { above.inner - 1 };
             self.relist(parent);
         }
-    }
-}
-
-/// Lists.
-impl<P: PeerId> Slab<P> {
-    fn head(&mut self, node: u32) -> Option<&mut Levels> {
-        let &Node { colour, state, .. } = self.node(node);
-        self.stripes.get_mut(usize::from(colour)).and_then(|stripe| stripe.levels.get_mut(usize::from(state)))
-    }
-
-    fn list(&mut self, node: u32) {
-        let state = self.node(node).state_now();
-        let place = self.node_mut(node);
-        place.state = state;
-        let key = (place.depth, class(place.soft));
-        let next = match self.head(node) {
-            Some(levels) => levels.insert(key, node).unwrap_or(NONE),
-            None => core::mem::replace(&mut self.slotless, node),
-        };
-        let place = self.node_mut(node);
-        (place.list_next, place.list_prev) = (next, NONE);
-        if next != NONE {
-            self.node_mut(next).list_prev = node;
-        }
-    }
-
-    fn unlist(&mut self, node: u32) {
-        let &Node { list_next, list_prev, depth, soft, state, .. } = self.node(node);
-        if state == state::UNLISTED {
-            return;
-        }
-        if list_next != NONE {
-            self.node_mut(list_next).list_prev = list_prev;
-        }
-        if list_prev != NONE {
-            self.node_mut(list_prev).list_next = list_next;
-        } else if let Some(levels) = self.head(node) {
-            let key = (depth, class(soft));
-            if list_next == NONE {
-                levels.remove(&key);
-            } else {
-                levels.insert(key, list_next);
-            }
-        } else {
-            self.slotless = list_next;
-        }
-        self.node_mut(node).state = state::UNLISTED;
-    }
-
-    /// Puts a node that has gained or lost children where it belongs.
-    fn relist(&mut self, node: u32) {
-        let state = self.node(node).state;
-        if state != state::UNLISTED && state != self.node(node).state_now() {
-            self.unlist(node);
-            self.list(node);
-        }
-    }
-
-    /// The nodes of one list, from `head`.
-    pub(super) fn list_from(&self, head: u32) -> impl Iterator<Item = u32> + '_ {
-        let real = |node: u32| Some(node).filter(|&node| node != NONE);
-        core::iter::successors(real(head), move |&node| real(self.node(node).list_next))
-    }
-
-    /// The least deep node in any of `states`.
-    pub(super) fn shallowest(&self, stripe: usize, states: &[usize]) -> Option<u32> {
-        let levels = &self.stripes[stripe].levels;
-        let firsts = states.iter().filter_map(|&state| levels[state].first_key_value());
-        firsts.min_by_key(|&(&(depth, _), _)| depth).map(|(_, &node)| node)
-    }
-
-    /// The deepest node in any of `states`.
-    pub(super) fn deepest(&self, stripe: usize, states: &[usize]) -> Option<u32> {
-        let levels = &self.stripes[stripe].levels;
-        let lasts = states.iter().filter_map(|&state| levels[state].last_key_value());
-        lasts.max_by_key(|&(&(depth, _), _)| depth).map(|(_, &node)| node)
     }
 }
 

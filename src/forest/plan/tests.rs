@@ -3,9 +3,9 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
+use super::slab::class;
 use super::*;
-use crate::rng::Rng;
-use crate::rng::Seed;
+use crate::rng::{Rng, Seed};
 
 const RATE: u64 = 312_500;
 
@@ -169,68 +169,222 @@ fn settle(watched: &mut Watched) -> usize {
 
 #[test]
 fn pure_joins_stay_near_the_optimum() {
-    for (index, mix) in MIXES.into_iter().enumerate() {
+    for mix in MIXES {
         for stripes in [1, 2, 4, 8, 16] {
             let mut rng = rng(7);
             let mut watched = Watched::new(plan(stripes));
-            let mut refused = 0;
-            for viewer in 1..=3_000 {
+            let viewers = if stripes == 1 { 300 } else { 1_000 };
+            for viewer in 1..=viewers {
                 let upload = draw(mix, &mut rng);
-                if watched.plan.join(viewer, upload, &mut watched.changes).is_err() {
-                    refused += 1;
-                }
-                watched.replay();
+                let joined = watched.plan.join(viewer, upload, &mut watched.changes);
+                assert!(joined.is_ok() || mix == FREE_RIDERS, "{joined:?}");
+                assert!(watched.replay() <= 64);
             }
             watched.check();
-            let joined = (watched.plan.depth_max(), watched.plan.depth_optimum());
-            let moves = settle(&mut watched);
+            if mix == HETERO {
+                assert!(watched.plan.depth_max() <= watched.plan.depth_optimum() + 1);
+            }
+            settle(&mut watched);
             watched.check();
-            let settled = (watched.plan.depth_max(), watched.plan.depth_optimum());
-            std::println!(
-                "mix {index} k {stripes}: joined {joined:?} settled {settled:?} after {moves}, refused {refused}"
-            );
+            let (depth, optimum) = (watched.plan.depth_max(), watched.plan.depth_optimum());
+            assert!(depth <= optimum + 1, "{depth} of {optimum}, {stripes} stripes, {mix:?}");
         }
     }
 }
 
 #[test]
-fn churn() {
-    for (index, mix) in MIXES.into_iter().enumerate() {
+fn departures_move_about_as_many_as_they_fed() {
+    for mix in MIXES {
         let mut rng = rng(9);
         let mut watched = Watched::new(plan(8));
         let mut viewers = Vec::new();
-        for viewer in 1..=2_000 {
-            let upload = draw(mix, &mut rng);
-            if watched.plan.join(viewer, upload, &mut watched.changes).is_ok() {
-                viewers.push(viewer);
-            }
+        for viewer in 1..=1_000 {
+            watched.plan.join(viewer, draw(mix, &mut rng), &mut watched.changes).unwrap();
             watched.replay();
+            viewers.push(viewer);
         }
-        let (mut sum, mut max, mut join_sum) = (0, 0, 0);
-        for next in 10_000..12_000 {
+        let (mut sum, rounds) = (0, 300);
+        for next in 10_000..10_000 + rounds {
             let gone = viewers.swap_remove(rng.below(viewers.len()));
+            let fed = watched.plan.used(gone);
             watched.plan.leave(gone, &mut watched.changes).unwrap();
             let moves = watched.replay();
+            assert!(moves <= 3 * fed + 64, "{moves} moves for {fed} children");
             sum += moves;
-            max = max.max(moves);
-            let upload = draw(mix, &mut rng);
-            if watched.plan.join(next, upload, &mut watched.changes).is_ok() {
-                viewers.push(next);
-            }
-            join_sum += watched.replay();
+            watched.plan.join(next, draw(mix, &mut rng), &mut watched.changes).unwrap();
+            watched.replay();
+            viewers.push(next);
         }
+        assert!(sum <= 12 * rounds as usize, "{sum} moves");
         watched.check();
-        let (depth, optimum) = (watched.plan.depth_max(), watched.plan.depth_optimum());
-        let moves = settle(&mut watched);
-        std::println!(
-            "mix {index}: leaves {:.1} max {max}, joins {:.1}; depth {depth} of {optimum}, settled {} after {moves} {:?}",
-            sum as f64 / 2000.0,
-            join_sum as f64 / 2000.0,
-            watched.plan.depth_max(),
-            watched.plan.stats()
-        );
-        for &viewer in &viewers {
+        settle(&mut watched);
+        watched.check();
+        assert!(watched.plan.depth_max() <= watched.plan.depth_optimum() + 1);
+        viewers.iter().for_each(|&viewer| check_backups(&watched.plan, viewer));
+    }
+}
+
+#[test]
+fn star_and_forest_with_a_margin_between() {
+    let small = PlanConfig { stripes: 2, star_to_tree_threshold: 20, ..config(2) };
+    let mut watched = Watched::new(ForestPlan::new(0, RATE * 40, small).unwrap());
+    for viewer in 1..=20 {
+        watched.plan.join(viewer, RATE * 2, &mut watched.changes).unwrap();
+        assert_eq!((watched.plan.mode(), watched.plan.depth_max()), (PlanMode::Star, 1));
+        watched.replay();
+    }
+    watched.plan.join(21, RATE * 2, &mut watched.changes).unwrap();
+    watched.replay();
+    assert_eq!(watched.plan.mode(), PlanMode::Forest);
+    for viewer in 22..=60 {
+        watched.plan.join(viewer, RATE * 2, &mut watched.changes).unwrap();
+        watched.replay();
+    }
+    assert!(watched.plan.depth_max() > 1);
+    for viewer in 1..=46 {
+        assert_eq!(watched.plan.mode(), PlanMode::Forest);
+        watched.plan.leave(viewer, &mut watched.changes).unwrap();
+        watched.replay();
+    }
+    assert_eq!((watched.plan.mode(), watched.plan.depth_max()), (PlanMode::Star, 1));
+    watched.check();
+
+    let only = PlanConfig { mode: PlanMode::Star, ..config(2) };
+    let mut plan = ForestPlan::new(0u64, RATE * 3, only).unwrap();
+    plan.join(1, RATE * 9, &mut watched.changes).unwrap();
+    plan.join(2, RATE * 9, &mut watched.changes).unwrap();
+    assert!(matches!(plan.join(3, RATE * 9, &mut watched.changes), Err(PlanError::NoCapacity { .. })));
+}
+
+#[test]
+fn refusals_leave_the_plan_as_it_was() {
+    let changes = &mut Vec::new();
+    let none = ForestPlan::new(0u64, RATE / 2, config(8));
+    assert!(matches!(none, Err(PlanError::OutOfRange { field: "root_upload_bytes_per_s", .. })));
+    let few = ForestPlan::new(0u64, RATE * 9, PlanConfig { viewers_max: 4, ..config(8) });
+    assert!(matches!(few, Err(PlanError::StripesAboveViewers { stripes: 8, viewers_max: 4 })));
+
+    let mut plan = ForestPlan::new(0u64, RATE * 2, config(1)).unwrap();
+    plan.join(1, 0, changes).unwrap();
+    changes.clear();
+    assert!(matches!(plan.join(2, 0, changes), Err(PlanError::NoCapacity { spare_bytes_per_s: 0, .. })));
+    assert_eq!(plan.join(1, 0, changes), Err(PlanError::AlreadyJoined));
+    assert_eq!(plan.join(0, 0, changes), Err(PlanError::IsRoot));
+    assert_eq!(plan.leave(9, changes), Err(PlanError::Unknown));
+    assert_eq!(plan.reparented(1, 0, 1, changes), Err(PlanError::Cycle));
+    assert!(changes.is_empty());
+    let Err(PlanError::NoCapacity { needed_bytes_per_s, .. }) = plan.join(2, 0, changes) else {
+        panic!("there is no capacity");
+    };
+    plan.join(2, needed_bytes_per_s, changes).unwrap();
+    assert_eq!(plan.reparented(2, 0, 2, changes), Err(PlanError::Cycle));
+    assert_eq!(plan.stats().refusals, 7);
+    check(&plan);
+}
+
+#[test]
+fn who_fed_many_and_leaves_puts_some_out() {
+    let mut watched = Watched::new(ForestPlan::new(0, RATE * 2, config(1)).unwrap());
+    watched.plan.join(1, RATE * 20, &mut watched.changes).unwrap();
+    watched.replay();
+    for viewer in 2..=15 {
+        watched.plan.join(viewer, 0, &mut watched.changes).unwrap();
+        watched.replay();
+    }
+    watched.plan.leave(1, &mut watched.changes).unwrap();
+    watched.replay();
+    assert_eq!((watched.plan.len(), watched.plan.stats().detached), (1, 13));
+    watched.check();
+}
+
+#[test]
+fn the_root_takes_nobodys_place() {
+    let mut watched = Watched::new(ForestPlan::new(0, RATE * 12 / 10, config(1)).unwrap());
+    for (viewer, upload) in [(1, RATE * 12 / 10), (2, RATE * 12 / 10), (3, 0)] {
+        watched.plan.join(viewer, upload, &mut watched.changes).unwrap();
+        watched.replay();
+    }
+    watched.plan.leave(1, &mut watched.changes).unwrap();
+    watched.replay();
+    watched.check();
+    assert_eq!((watched.plan.parent(2, 0), watched.plan.parent(3, 0)), (Some(0), Some(2)));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join(u64),
+    Leave(usize),
+    Upload(usize, u64),
+    Root(u64),
+    Rate(u64),
+    Reparent(usize, usize, u8),
+    Rebalance(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let percent = prop_oneof![2 => Just(0), 2 => 10..100u64, 6 => 100..200u64, 2 => 200..1_200u64];
+    prop_oneof![
+        12 => percent.clone().prop_map(Step::Join),
+        6 => any::<usize>().prop_map(Step::Leave),
+        3 => (any::<usize>(), percent).prop_map(|(at, percent)| Step::Upload(at, percent)),
+        1 => (200..1_500u64).prop_map(Step::Root),
+        1 => (70..140u64).prop_map(Step::Rate),
+        2 => (any::<usize>(), any::<usize>(), 0..16u8).prop_map(|(at, to, stripe)| Step::Reparent(at, to, stripe)),
+        1 => (1..100usize).prop_map(Step::Rebalance),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_sequence_keeps_every_promise(
+        stripes in 1..=16u8,
+        first in 0..40u64,
+        mix in 0..4usize,
+        steps in proptest::collection::vec(step(), 1..80),
+    ) {
+        let mut watched = Watched::new(plan(stripes));
+        let mut rng = rng(first);
+        let joins = (0..first).map(|_| Step::Join(draw(MIXES[mix], &mut rng) * 100 / RATE));
+        let mut next = 0;
+        for (number, step) in joins.chain(steps).enumerate().collect::<Vec<_>>() {
+            let viewers: Vec<u64> = watched.plan.viewers().collect();
+            let pick = |at: usize| viewers.get(at % viewers.len().max(1)).copied().unwrap_or(9_999);
+            let Watched { plan, changes, .. } = &mut watched;
+            let bulk = matches!(step, Step::Rate(_) | Step::Root(_));
+            let _ = match step {
+                Step::Join(percent) => {
+                    next += 1;
+                    plan.join(next, RATE * percent / 100, changes)
+                }
+                Step::Leave(at) => plan.leave(pick(at), changes),
+                Step::Upload(at, percent) => plan.set_upload(pick(at), RATE * percent / 100, changes),
+                Step::Root(percent) => plan.set_upload(0, RATE * percent / 100, changes),
+                Step::Rate(percent) => plan.set_rate(RATE * percent / 100, changes),
+                Step::Reparent(at, to, stripe) => {
+                    let to = if to % 5 == 0 { 0 } else { pick(to) };
+                    plan.reparented(pick(at), stripe % stripes, to, changes)
+                }
+                Step::Rebalance(moves) => {
+                    plan.rebalance(moves, changes);
+                    Ok(())
+                }
+            };
+            watched.replay();
+            if bulk {
+                settle(&mut watched);
+            }
+            if number % 8 == 0 {
+                watched.check();
+            }
+        }
+        for viewer in watched.plan.viewers() {
             check_backups(&watched.plan, viewer);
         }
+        settle(&mut watched);
+        watched.check();
+        let (depth, optimum) = (watched.plan.depth_max(), watched.plan.depth_optimum());
+        prop_assert!(depth <= optimum + 1, "{depth} of {optimum}");
     }
 }
