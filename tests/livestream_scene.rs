@@ -114,7 +114,7 @@ fn texts_of_uploads_mean_what_they_say_and_others_are_refused() {
         ("uniform", "missing"),
         ("uniform:0", "no whole number"),
         ("hetero:-1", "no whole number"),
-        ("fast:3", "unknown"),
+        ("fast:3000", "unknown"),
         ("", "unknown"),
     ] {
         let error = text.parse::<Uploads>().unwrap_err().to_string();
