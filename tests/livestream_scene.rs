@@ -8,6 +8,7 @@ const RATE: u64 = 312_500;
 
 fn scene(viewers: u32) -> LivestreamScene {
     let mut scene = LivestreamScene::new(viewers);
+    scene.rate_bytes_per_s = 62_500;
     scene.measured = Duration::from_secs(4);
     scene
 }
@@ -114,7 +115,7 @@ fn texts_of_uploads_mean_what_they_say_and_others_are_refused() {
         ("uniform", "missing"),
         ("uniform:0", "no whole number"),
         ("hetero:-1", "no whole number"),
-        ("fast:3", "unknown"),
+        ("fast:3000", "unknown"),
         ("", "unknown"),
     ] {
         let error = text.parse::<Uploads>().unwrap_err().to_string();
@@ -128,7 +129,7 @@ fn a_few_viewers_get_everything_and_equal_scenes_are_equal() {
     let report = scene.run(&mut ());
     plausible(&scene, &report);
     assert_eq!(report.viewers_end, 8);
-    assert!(report.on_time.ms_2000 > 0.999, "{report:?}");
+    assert!(report.on_time.ms_2000 > 0.99, "{report:?}");
     assert_eq!(report.stripes_back, None);
     assert_eq!(report.outage_ms.count, 0);
     let again = scene.run(&mut ());
@@ -179,34 +180,34 @@ fn the_keys_are_those_that_tools_read() {
 
 #[test]
 fn a_crash_shows_in_the_outages() {
-    let mut scene = scene(60);
+    let mut scene = scene(30);
     scene.crash_ppm = 300_000;
-    scene.measured = Duration::from_secs(12);
+    scene.measured = Duration::from_secs(8);
     let report = scene.run(&mut ());
     plausible(&scene, &report);
-    assert_eq!(report.viewers_end, 42);
+    assert_eq!(report.viewers_end, 21);
     let back = report.stripes_back.expect("many crashed");
     assert!(back.s1 <= back.s2 && back.s2 <= back.s3 && back.s3 <= back.s5, "{report:?}");
 }
 
 #[test]
 fn a_flash_crowd_comes_on_top_and_is_who_joined() {
-    let mut scene = scene(20);
-    scene.flash = 30;
+    let mut scene = scene(8);
+    scene.flash = 12;
     scene.measured = Duration::from_secs(12);
     let report = scene.run(&mut ());
     plausible(&scene, &report);
-    assert_eq!(report.viewers_end, 50);
+    assert_eq!(report.viewers_end, 20);
     assert!(report.join_ms.attach_p95 > 0.0, "{report:?}");
 }
 
 #[test]
 fn churn_replaces_who_goes() {
-    let mut scene = scene(40);
+    let mut scene = scene(20);
     scene.churn = Some(Duration::from_secs(10));
-    scene.measured = Duration::from_secs(10);
+    scene.measured = Duration::from_secs(6);
     let report = scene.run(&mut ());
     plausible(&scene, &report);
     // All successors have come in the tail; nobody goes in it.
-    assert_eq!(report.viewers_end, 40);
+    assert_eq!(report.viewers_end, 20);
 }

@@ -2,6 +2,7 @@
 //! viewers come, go and crash while every chunk is timed.
 
 mod figures;
+mod memory;
 mod report;
 mod run;
 mod tally;

@@ -1,6 +1,5 @@
 //! Watches every chunk on its way, in little memory for each viewer.
 
-use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -8,6 +7,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::memory::{Delays, Seen};
 use crate::authority::LivestreamTracks;
 use crate::io::{Event, Update};
 use crate::sim::{NodeId, Observer, StopReason, WindowMeter};
@@ -26,9 +26,6 @@ pub(super) const STAY: Duration = Duration::from_secs(2);
 
 /// A stripe that has been silent for less when the stream ends is not counted as cut.
 const SILENCE_MIN: Duration = Duration::from_secs(2);
-
-/// Chunks that a viewer must have got for a percentile of its own.
-const OWN_PERCENTILE_CHUNKS: u64 = 100;
 
 /// The source, which is no viewer.
 pub(super) const SOURCE: NodeId = 0;
@@ -362,110 +359,122 @@ impl Viewer {
     }
 }
 
-/// Which of the newest numbers were seen: a ring of bits. What fell out of it counts as seen.
-#[derive(Debug)]
-struct Seen {
-    bits: Box<[u64]>,
-    next: u64,
-}
-
-impl Seen {
-    fn new(window: usize) -> Self {
-        Self { bits: vec![0; window.div_ceil(64).max(1)].into(), next: 0 }
-    }
-
-    fn insert(&mut self, number: u64) -> bool {
-        let window = self.bits.len() as u64 * 64;
-        if number + window < self.next {
-            return false;
-        }
-        for passed in self.next.max((number + 1).saturating_sub(window))..=number {
-            let (word, bit) = self.place(passed);
-            self.bits[word] &= !bit;
-        }
-        self.next = self.next.max(number + 1);
-        let (word, bit) = self.place(number);
-        let new = self.bits[word] & bit == 0;
-        self.bits[word] |= bit;
-        new
-    }
-
-    fn place(&self, number: u64) -> (usize, u64) {
-        ((number / 64) as usize % self.bits.len(), 1 << (number % 64))
-    }
-}
-
-/// The delays of one viewer in 2 KiB: exact to 2 ms below half a second, to 16 ms up to 4.6 s.
-#[derive(Debug, Default)]
-struct Delays {
-    counts: Vec<u32>,
-    count: u64,
-    max_ms: u64,
-}
-
-impl Delays {
-    const FINE: u64 = 256;
-    const FINE_MS: u64 = 2;
-    const COARSE_MS: u64 = 16;
-    const BUCKETS: usize = 512;
-
-    fn record(&mut self, ms: u64) {
-        if self.counts.is_empty() {
-            self.counts = vec![0; Self::BUCKETS];
-        }
-        let fine_end = Self::FINE * Self::FINE_MS;
-        let bucket =
-            if ms < fine_end { ms / Self::FINE_MS } else { Self::FINE + (ms - fine_end) / Self::COARSE_MS };
-        self.counts[(bucket as usize).min(Self::BUCKETS - 1)] += 1;
-        self.count += 1;
-        self.max_ms = self.max_ms.max(ms);
-    }
-
-    /// The upper end of the bucket with the 99th percentile, if there are enough values.
-    fn p99_ms(&self) -> Option<u64> {
-        let rank = (self.count * 99).div_ceil(100);
-        let mut seen = 0;
-        let bucket = self.counts.iter().position(|&count| {
-            seen += u64::from(count);
-            seen >= rank
-        })? as u64;
-        let end = if bucket < Self::FINE {
-            (bucket + 1) * Self::FINE_MS
-        } else if bucket + 1 < Self::BUCKETS as u64 {
-            Self::FINE * Self::FINE_MS + (bucket + 1 - Self::FINE) * Self::COARSE_MS
-        } else {
-            self.max_ms
-        };
-        (self.count >= OWN_PERCENTILE_CHUNKS).then_some(end.min(self.max_ms))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{Epoch, SwarmId};
+    use crate::wire::{Chunk, FrameWriter};
 
-    #[test]
-    fn a_number_is_new_once_while_the_window_lasts() {
-        let mut seen = Seen::new(128);
-        assert!(seen.insert(5) && !seen.insert(5) && seen.insert(3));
-        assert!(seen.insert(132), "5 is still inside");
-        assert!(!seen.insert(5) && seen.insert(6));
-        assert!(seen.insert(1_000_000) && !seen.insert(132), "what fell out counts as seen");
-        assert!(seen.insert(999_900) && !seen.insert(999_900));
+    /// A stream of one chunk a frame and ten frames a second, all of which are captured; measured from 1 s to 5 s.
+    fn tally(viewers: u64) -> Tally {
+        let mut tally = Tally::new(Instant::from_secs(1)..Instant::from_secs(5), 1, 256);
+        tally.set_stripes(2);
+        for node in 0..=viewers {
+            tally.started(node, Instant::ZERO);
+        }
+        for frame in 0..60 {
+            let at = Instant::from_millis(100 * frame);
+            tally.captured(at);
+            tally.published(0, frame, at);
+        }
+        tally
+    }
+
+    fn chunk(number: u64, index: u8) -> Bytes {
+        let chunk = Chunk {
+            epoch: 0,
+            track: LivestreamTracks::default().visual().0 as u8,
+            number,
+            index,
+            data: 1,
+            parity: 1,
+            reed_solomon: false,
+            keyframe: false,
+            sequence: number,
+            captured_ms: 0,
+            deadline_ms: None,
+            seal: Bytes::new(),
+            body: Bytes::from_static(b"media"),
+        };
+        let mut writer = FrameWriter::new(64);
+        let message = Message::<NodeId>::Forest(ForestMessage::Chunk(chunk));
+        writer.push(SwarmId(1).tag(), &message, Instant::ZERO);
+        writer.finish()
+    }
+
+    fn keyframe(tally: &mut Tally, node: NodeId, number: u64, at: Instant) {
+        let id = crate::id::UpdateId { swarm: SwarmId(1), origin: SOURCE, epoch: Epoch(0), sequence: number };
+        let update = Update {
+            id,
+            state: LivestreamTracks::default().visual(),
+            priority: crate::id::Priority::Normal,
+            keyframe: true,
+            layer: 0,
+            hops: 2,
+            born: at,
+            payload: Bytes::from_static(b"media"),
+        };
+        tally.event(node, at, &Event::Delivered(update));
     }
 
     #[test]
-    fn own_percentiles_are_those_of_sorted_delays() {
-        let mut delays = Delays::default();
-        for ms in 1..=99 {
-            delays.record(ms);
+    fn only_frames_from_the_first_keyframe_on_and_in_the_span_are_asked_for() {
+        let mut tally = tally(3);
+        assert_eq!(tally.pairs(), 0, "nobody has a keyframe");
+        keyframe(&mut tally, 1, 0, Instant::from_millis(50));
+        assert_eq!(tally.pairs(), 40, "the whole span");
+        keyframe(&mut tally, 2, 0, Instant::from_millis(2_050));
+        assert_eq!(tally.pairs(), 40 + 29, "from frame 21 to frame 49");
+        keyframe(&mut tally, 3, 0, Instant::from_millis(50));
+        tally.will_go(3, Instant::from_millis(4_000));
+        assert_eq!(tally.pairs(), 40 + 29 + 11, "from frame 10 to frame 20");
+
+        for (number, after_ms) in [(10, 299), (11, 301), (12, 1_001), (9, 1), (50, 1)] {
+            keyframe(&mut tally, 1, number, Instant::from_millis(number * 100 + after_ms));
         }
-        assert_eq!(delays.p99_ms(), None, "too few");
-        delays.record(9_000);
-        assert_eq!(delays.p99_ms(), Some(100));
-        for _ in 0..5 {
-            delays.record(9_000);
+        assert_eq!(tally.on_time(), [1, 2, 2, 3], "9 and 50 are outside of the span");
+        assert_eq!(tally.delivered, [3]);
+        keyframe(&mut tally, 3, 21, Instant::from_millis(2_101));
+        assert_eq!(tally.delivered, [3], "it goes too soon to be asked for");
+    }
+
+    #[test]
+    fn chunks_are_timed_once_and_parity_is_a_copy() {
+        let mut tally = tally(1);
+        let at = |number: u64, after_ms: u64| Instant::from_millis(number * 100 + after_ms);
+        tally.arrived(at(10, 30), SOURCE, 1, &chunk(10, 0));
+        assert!(tally.chunk_delay_us.is_empty(), "no keyframe yet");
+        keyframe(&mut tally, 1, 0, Instant::from_millis(1_050));
+        tally.arrived(at(11, 30), SOURCE, 1, &chunk(11, 0));
+        tally.arrived(at(11, 60), SOURCE, 1, &chunk(11, 0));
+        tally.arrived(at(12, 40), SOURCE, 1, &chunk(12, 1));
+        assert_eq!((tally.chunk_delay_us.count(), tally.chunk_delay_us.max()), (1, Some(30_000)));
+        assert_eq!((tally.chunks_received, tally.chunks_distinct), (4, 2));
+    }
+
+    #[test]
+    fn an_outage_lasts_until_somebody_alive_sends_what_is_new() {
+        let mut tally = tally(4);
+        let ms = Instant::from_millis;
+        // 2 feeds 1 in both stripes, 3 feeds 4.
+        for number in 10..12 {
+            tally.arrived(ms(1_100), 2, 1, &chunk(number, 0));
+            tally.arrived(ms(1_100), 3, 4, &chunk(number, 0));
         }
-        assert_eq!(delays.p99_ms(), Some(9_000));
+        tally.crash(ms(1_200));
+        tally.stopped(2, ms(1_200), StopReason::Crashed);
+        tally.stopped(3, ms(1_200), StopReason::Crashed);
+        tally.arrived(ms(1_220), 2, 1, &chunk(12, 0));
+        tally.arrived(ms(1_230), SOURCE, 1, &chunk(8, 0));
+        assert_eq!(tally.outages().0.count(), 4, "what was under way and what is old changes nothing");
+        assert!(tally.outages().0.min() >= Some(3_800_000), "{:?}", tally.outages());
+        tally.arrived(ms(1_500), SOURCE, 1, &chunk(14, 0));
+        tally.arrived(ms(2_700), SOURCE, 1, &chunk(13, 0));
+        let (outages, cut, back) = tally.outages();
+        assert_eq!((outages.count(), cut, back), (4, 4, [1, 2, 2, 2]));
+        assert_eq!(outages.min(), Some(300_000));
+        // Who leaves, or dies in turn, is not asked any more.
+        tally.stopped(4, ms(3_000), StopReason::Left);
+        assert_eq!(tally.outages().0.count(), 2);
     }
 }
