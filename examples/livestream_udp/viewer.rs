@@ -1,0 +1,122 @@
+//! A viewer: writes the frames in the order of the stream, and feeds others with what it gets.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::BufWriter;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use suffuse::{Event, Guard, Histogram, Instant, LivestreamTracks, StreamState, Update, WatchOptions};
+
+use crate::ivf::{Frame, Writer};
+use crate::node::{self, Line, Node, STREAM};
+
+/// After the end a viewer stays that long, so that those it feeds get the last frames too.
+const LINGER: Duration = Duration::from_secs(2);
+/// If nobody says anything for so long, there is no stream.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    node: node::Options,
+    /// Where the source is
+    #[arg(long, value_name = "ADDRESS")]
+    source: SocketAddrV4,
+    /// The IVF file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    let mut node = Node::open(&options.node)?;
+    let mut watch = WatchOptions::new(node::name(options.source));
+    watch.upload_bytes_per_s = Some(options.node.upload_bytes_per_s()).filter(|&upload| upload > 0);
+    node.engine.watch_livestream(STREAM, watch, Guard::new(), node.clock.now())?;
+
+    let mut recorder = Recorder::new(&options.out);
+    let mut ending: Option<Instant> = None;
+    let mut children = 0;
+    loop {
+        for event in node.drain() {
+            match event {
+                Event::Joined { .. } => println!("joined"),
+                Event::Isolated { .. } => println!("isolated"),
+                Event::Delivered(update) => recorder.take(update, node.clock.now())?,
+                Event::Lagged { sequences, .. } => {
+                    let number = LivestreamTracks::frame_number;
+                    println!("lagged {}..{}", number(sequences.start), number(sequences.end));
+                }
+                Event::StreamState { state: StreamState::Ended, .. } if ending.is_none() => {
+                    ending = Some(node.clock.now() + LINGER);
+                }
+                Event::WatchRefused { needed_bytes_per_s, .. } => {
+                    return Err(format!("no place without an upload of {needed_bytes_per_s} bytes/s").into());
+                }
+                Event::Misbehaved { .. } | Event::EventsLost { .. } => println!("{event:?}"),
+                _ => {}
+            }
+        }
+        let fed = node.engine.livestream_stats(STREAM).map_or(0, |stats| stats.children);
+        if fed != children {
+            println!("children {fed}");
+            children = fed;
+        }
+        let given_up = node.heard + PATIENCE;
+        if node.clock.now() >= given_up {
+            eprintln!("nobody said anything for {PATIENCE:?}");
+            ending = Some(node.clock.now());
+        }
+        if ending.is_some_and(|at| node.clock.now() >= at) {
+            let latency_ms = recorder.latency_ms.p95().unwrap_or(0);
+            return node.end(recorder.finish()?, latency_ms);
+        }
+        for line in node.wait(ending.or(Some(given_up)))? {
+            match line {
+                Line::Said(line) if line == "quit" => ending = Some(node.clock.now()),
+                Line::Said(line) => eprintln!("unknown command: {line}"),
+                Line::End => {}
+            }
+        }
+    }
+}
+
+/// The file, from the first keyframe on: that is where it learns the header.
+struct Recorder<'a> {
+    out: &'a Path,
+    writer: Option<Writer<BufWriter<File>>>,
+    frames: u64,
+    seen: bool,
+    latency_ms: Histogram,
+}
+
+impl<'a> Recorder<'a> {
+    fn new(out: &'a Path) -> Self {
+        Self { out, writer: None, frames: 0, seen: false, latency_ms: Histogram::new() }
+    }
+
+    fn take(&mut self, update: Update<u64>, now: Instant) -> Result<(), Box<dyn Error>> {
+        if !self.seen {
+            let number = LivestreamTracks::frame_number(update.id.sequence);
+            println!("first_frame seq={number} keyframe={}", update.keyframe);
+            self.seen = true;
+        }
+        self.latency_ms.record((now - update.born).as_millis() as u64);
+        let (header, frame) = Frame::unpack(update.payload)?;
+        if let (None, Some(header)) = (&self.writer, header) {
+            let file = File::create(self.out).map_err(|error| format!("{}: {error}", self.out.display()))?;
+            self.writer = Some(Writer::new(BufWriter::new(file), &header)?);
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.write(&frame)?;
+            self.frames += 1;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<u64, Box<dyn Error>> {
+        self.writer.map(Writer::finish).transpose()?;
+        Ok(self.frames)
+    }
+}
