@@ -1,8 +1,11 @@
 //! The engine: routes inputs to swarms, and their actions to the egress. No protocol decisions are made here.
 
 mod links;
+mod livestream;
+mod outgoing;
 mod queries;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -22,11 +25,11 @@ use crate::log::Retention;
 use crate::propagation::{Egress, Enqueued, Item, Transmit};
 use crate::rng::Seed;
 use crate::stats::EngineStats;
-use crate::swarm::{Guard, SwarmAction, SwarmActions, Topic, TopicOptions};
+use crate::swarm::{Guard, Swarm, SwarmAction, SwarmActions, Topic, TopicOptions};
 use crate::time::Instant;
-use crate::wire::{
-    self, FrameReader, FrameWriter, LinkMessage, MembershipMessage, Message, WirePeer, message_bytes_max,
-};
+use crate::wire::{self, ForestMessage, FrameReader, LinkMessage, MembershipMessage, Message, WirePeer};
+
+use outgoing::Outgoing;
 
 /// One node: any number of swarms over one set of links, one egress, one deadline.
 ///
@@ -45,7 +48,7 @@ pub struct Engine<P: WirePeer> {
     /// see a new life.
     epoch_min: Epoch,
     deadlines: DeadlineIndex<Wake<P>>,
-    egress: Egress<P, (SwarmTag, Message<P>)>,
+    egress: Egress<P, Outgoing<P>>,
     /// Connects and disconnects, in order, before any frame.
     connections: VecDeque<Output<P>>,
     events: BoundedQueue<Event<P>>,
@@ -53,14 +56,14 @@ pub struct Engine<P: WirePeer> {
     /// A publisher was refused for a full queue and waits for room for that many bytes.
     writer_waits: Option<usize>,
     actions: SwarmActions<P>,
-    packing: Vec<(SwarmTag, Message<P>)>,
+    packing: Vec<Outgoing<P>>,
     stats: EngineStats,
 }
 
 #[derive(Debug)]
 struct Joined<P: WirePeer> {
     id: SwarmId,
-    topic: Topic<P>,
+    swarm: Swarm<P>,
 }
 
 /// Whose deadline it is.
@@ -133,7 +136,13 @@ impl<P: WirePeer> Engine<P> {
         while let Some(wake) = self.deadlines.pop_due(now) {
             match wake {
                 Wake::Swarm(tag) => {
-                    self.with_topic(tag, |topic, now, actions| topic.handle_timeout(now, actions))
+                    let backlog = self.egress.queued_bytes();
+                    self.with_swarm(tag, |swarm, now, actions| {
+                        if let Some(stream) = swarm.livestream_mut() {
+                            stream.note_backlog(backlog);
+                        }
+                        swarm.handle_timeout(now, actions);
+                    });
                 }
                 Wake::Link(peer) => self.on_link_timeout(peer, now),
             }
@@ -193,25 +202,13 @@ impl<P: WirePeer> Engine<P> {
         guard: Guard<P>,
         now: Instant,
     ) -> Result<(), CommandError> {
-        let tag = swarm.tag();
-        if let Some(joined) = self.swarms.get(&tag) {
-            let same = joined.id == swarm;
-            return Err(if same {
-                CommandError::AlreadyJoined(swarm)
-            } else {
-                CommandError::TagTaken(swarm)
-            });
-        }
-        if self.swarms.len() >= self.config.swarms_max {
-            return Err(CommandError::TooManySwarms { max: self.config.swarms_max });
-        }
+        let tag = self.vacant(swarm)?;
         self.check_peers(&options.contacts)?;
         check_retention(options.retention)?;
         let now = self.advance(now);
-        self.joins += 1;
-        let seed = self.seed.fork(self.joins);
+        let seed = self.next_seed();
         let topic = Topic::new(self.local, swarm, self.epoch_min, &self.config, &options, guard, seed, now);
-        self.swarms.insert(tag, Joined { id: swarm, topic });
+        self.swarms.insert(tag, Joined { id: swarm, swarm: Swarm::Topic(Box::new(topic)) });
         self.with_topic(tag, |topic, now, actions| topic.join(&options.contacts, now, actions));
         Ok(())
     }
@@ -235,9 +232,9 @@ impl<P: WirePeer> Engine<P> {
     pub fn leave(&mut self, swarm: SwarmId, now: Instant) -> Result<(), CommandError> {
         let tag = self.joined(swarm)?;
         self.advance(now);
-        self.with_topic(tag, |topic, now, actions| topic.leave(now, actions));
+        self.with_swarm(tag, |swarm, now, actions| swarm.leave(now, actions));
         if let Some(joined) = self.swarms.remove(&tag) {
-            self.epoch_min = self.epoch_min.max(Epoch(joined.topic.epoch().0.saturating_add(1)));
+            self.epoch_min = self.epoch_min.max(Epoch(joined.swarm.epoch().0.saturating_add(1)));
         }
         self.deadlines.set(Wake::Swarm(tag), None);
         Ok(())
@@ -256,7 +253,10 @@ impl<P: WirePeer> Engine<P> {
         now: Instant,
     ) -> Result<UpdateId<P>, CommandError> {
         let tag = self.joined(swarm)?;
-        let topic = &self.swarms[&tag].topic;
+        if self.is_media(tag, state) {
+            return self.publish_media(swarm, state, payload, options, now);
+        }
+        let Some(topic) = self.swarms[&tag].swarm.topic() else { return Err(CommandError::NoChat(swarm)) };
         let max = self.payload_bytes_max().saturating_sub(topic.seal_bytes_max());
         if payload.len() > max {
             return Err(CommandError::Oversize { bytes: payload.len(), max });
@@ -285,7 +285,7 @@ impl<P: WirePeer> Engine<P> {
     /// The rights in a topic that was joined with some.
     pub fn authority(&self, swarm: SwarmId) -> Option<&AuthoritySet<P>> {
         let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm)?;
-        joined.topic.authority()
+        joined.swarm.topic()?.authority()
     }
 
     /// Changes the rights in a topic: grants, revocations, bans. What changed comes as
@@ -317,6 +317,25 @@ impl<P: WirePeer> Engine<P> {
     fn advance(&mut self, now: Instant) -> Instant {
         self.now = self.now.max(now);
         self.now
+    }
+
+    /// The tag of a swarm that can be joined.
+    fn vacant(&self, swarm: SwarmId) -> Result<SwarmTag, CommandError> {
+        let tag = swarm.tag();
+        match self.swarms.get(&tag) {
+            Some(joined) if joined.id == swarm => Err(CommandError::AlreadyJoined(swarm)),
+            Some(_) => Err(CommandError::TagTaken(swarm)),
+            None if self.swarms.len() >= self.config.swarms_max => {
+                Err(CommandError::TooManySwarms { max: self.config.swarms_max })
+            }
+            None => Ok(tag),
+        }
+    }
+
+    /// Each swarm gets randomness of its own.
+    fn next_seed(&mut self) -> Seed {
+        self.joins += 1;
+        self.seed.fork(self.joins)
     }
 
     fn joined(&self, swarm: SwarmId) -> Result<SwarmTag, CommandError> {
@@ -396,15 +415,25 @@ impl<P: WirePeer> Engine<P> {
             Ok(reader) => reader,
             Err(error) => return self.malformed(from, error),
         };
+        let mut is_first = true;
         while let Some(message) = reader.next::<P>() {
+            let alone = core::mem::take(&mut is_first) && reader.is_done();
             match message {
-                Ok((tag, message)) => self.on_message(from, tag, message, now),
+                Ok((tag, message)) => self.on_message(from, tag, message, alone.then_some(frame), now),
                 Err(error) => return self.malformed(from, error),
             }
         }
     }
 
-    fn on_message(&mut self, from: P, tag: Option<SwarmTag>, message: Message<P>, now: Instant) {
+    /// `frame` is the frame if there is nothing else in it.
+    fn on_message(
+        &mut self,
+        from: P,
+        tag: Option<SwarmTag>,
+        message: Message<P>,
+        frame: Option<&Bytes>,
+        now: Instant,
+    ) {
         self.stats.messages_received += 1;
         let Some(tag) = tag else {
             if let Message::Link(message) = message {
@@ -418,12 +447,19 @@ impl<P: WirePeer> Engine<P> {
                 | MembershipMessage::Offer { swarm, .. }
                 | MembershipMessage::Neighbor { swarm, .. },
             ) => *swarm == joined.id,
+            Message::Forest(ForestMessage::Watch { swarm, .. }) => *swarm == joined.id,
+            Message::Forest(ForestMessage::Plan(plan)) => plan.swarm == joined.id,
+            Message::Forest(ForestMessage::Attach(attach)) => attach.swarm == joined.id,
             _ => true,
         });
         if !known {
             self.stats.unknown_swarm += 1;
             // A neighbour that does not know we left would wait for us for ever.
-            if !matches!(message, Message::Membership(MembershipMessage::Bye { .. })) {
+            let farewell = matches!(
+                message,
+                Message::Membership(MembershipMessage::Bye { .. }) | Message::Forest(ForestMessage::Leave)
+            );
+            if !farewell {
                 self.say_bye(from, tag, now);
             }
             return;
@@ -431,12 +467,17 @@ impl<P: WirePeer> Engine<P> {
         match message {
             Message::Link(_) => {}
             Message::Membership(message) => {
-                self.with_topic(tag, |topic, now, actions| {
-                    topic.handle_membership(from, message, now, actions)
+                self.with_swarm(tag, |swarm, now, actions| {
+                    swarm.handle_membership(from, message, now, actions)
                 });
             }
             Message::Gossip(message) => {
                 self.with_topic(tag, |topic, now, actions| topic.handle_gossip(from, message, now, actions));
+            }
+            Message::Forest(message) => {
+                self.with_livestream(tag, |stream, now, actions| {
+                    stream.handle_forest(from, message, frame, now, actions)
+                });
             }
         }
     }
@@ -449,7 +490,7 @@ impl<P: WirePeer> Engine<P> {
                 if self.links.get(&from).is_some_and(|link| link.holders == 0) {
                     let tags: Vec<_> = self.swarms.keys().copied().collect();
                     for tag in tags {
-                        self.with_topic(tag, |topic, now, actions| topic.refuse_stranger(from, now, actions));
+                        self.with_swarm(tag, |swarm, now, actions| swarm.refuse_stranger(from, now, actions));
                     }
                 }
             }
@@ -467,7 +508,7 @@ impl<P: WirePeer> Engine<P> {
         let Some(link) = self.links.get(&peer) else { return };
         let Some((rtt, deviation)) = link.liveness.rtt() else { return };
         for joined in self.swarms.values_mut() {
-            joined.topic.set_rtt(peer, rtt, deviation);
+            joined.swarm.set_rtt(peer, rtt, deviation);
         }
     }
 
@@ -494,13 +535,22 @@ impl<P: WirePeer> Engine<P> {
 
     // --- swarms ---------------------------------------------------------------------------------------------------
 
-    /// Lets a topic act, carries out what it wants, and notes when it wants to be woken.
+    /// Lets the topic of a swarm act, if it has one.
     fn with_topic(&mut self, tag: SwarmTag, act: impl FnOnce(&mut Topic<P>, Instant, &mut SwarmActions<P>)) {
+        self.with_swarm(tag, |swarm, now, actions| {
+            if let Some(topic) = swarm.topic_mut() {
+                act(topic, now, actions);
+            }
+        });
+    }
+
+    /// Lets a swarm act, carries out what it wants, and notes when it wants to be woken.
+    fn with_swarm(&mut self, tag: SwarmTag, act: impl FnOnce(&mut Swarm<P>, Instant, &mut SwarmActions<P>)) {
         let now = self.now;
         let Some(joined) = self.swarms.get_mut(&tag) else { return };
         let mut actions = core::mem::take(&mut self.actions);
-        act(&mut joined.topic, now, &mut actions);
-        self.deadlines.set(Wake::Swarm(tag), joined.topic.poll_timeout().map(|at| at.max(now + TICK)));
+        act(&mut joined.swarm, now, &mut actions);
+        self.deadlines.set(Wake::Swarm(tag), joined.swarm.poll_timeout().map(|at| at.max(now + TICK)));
         for action in actions.drain(..) {
             self.carry_out(tag, action, now);
         }
@@ -511,7 +561,10 @@ impl<P: WirePeer> Engine<P> {
     fn carry_out(&mut self, tag: SwarmTag, action: SwarmAction<P>, now: Instant) {
         match action {
             SwarmAction::Send { to, message, class, deadline, key } => {
-                self.enqueue(to, tag, message, class, deadline, key, now);
+                self.enqueue(to, Outgoing::Message(tag, message), class, deadline, key, now);
+            }
+            SwarmAction::Pass { to, frame, class, deadline } => {
+                self.enqueue(to, Outgoing::Frame(frame), class, deadline, None, now);
             }
             SwarmAction::Hold(peer) => {
                 if !self.links.contains_key(&peer) {
@@ -547,15 +600,13 @@ impl<P: WirePeer> Engine<P> {
     // --- out ------------------------------------------------------------------------------------------------------
 
     fn send(&mut self, to: P, tag: SwarmTag, message: Message<P>, class: Class, now: Instant) {
-        self.enqueue(to, tag, message, class, None, None, now);
+        self.enqueue(to, Outgoing::Message(tag, message), class, None, None, now);
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the fields of one action")]
     fn enqueue(
         &mut self,
         to: P,
-        tag: SwarmTag,
-        message: Message<P>,
+        message: Outgoing<P>,
         class: Class,
         deadline: Option<Instant>,
         key: Option<u64>,
@@ -573,8 +624,8 @@ impl<P: WirePeer> Engine<P> {
                 self.connections.push_back(Output::Connect { peer: to });
             }
         }
-        let bytes = message_bytes_max(&message) as u32;
-        let item = Item { message: (tag, message), bytes, class, deadline, key };
+        let bytes = message.bytes_max() as u32;
+        let item = Item { message, bytes, class, deadline, key };
         if let Enqueued::Dropped(_) = self.egress.enqueue(to, item, now) {
             self.stats.messages_dropped += 1;
         }
@@ -593,14 +644,7 @@ impl<P: WirePeer> Engine<P> {
                     return Some(Output::Disconnect { peer });
                 }
                 Transmit::Frame { to, class, bytes } => {
-                    let mut writer = FrameWriter::new(bytes);
-                    for (tag, message) in &self.packing {
-                        writer.push(*tag, message, self.now);
-                    }
-                    if writer.is_empty() {
-                        continue;
-                    }
-                    let frame = writer.finish();
+                    let Some(frame) = outgoing::pack(&self.packing, bytes, self.now) else { continue };
                     // Sizes are upper bounds; the host gives credit back for what the frame really has.
                     self.egress.credit(to, (bytes - frame.len().min(bytes)) as u64);
                     self.stats.frames_sent += 1;

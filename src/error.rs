@@ -2,7 +2,9 @@
 //! [`Event::Misbehaved`](crate::Event::Misbehaved) and counters.
 
 use crate::authority::{AuthorityError, WriteRefusal};
+use crate::forest::PlanError;
 use crate::id::SwarmId;
+use crate::swarm::StreamState;
 
 /// A configuration that cannot work. Nothing was created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -104,4 +106,30 @@ pub enum CommandError {
         /// The limit.
         max: usize,
     },
+    /// The swarm is no livestream. Nothing was changed.
+    #[error("swarm {0:?} is no livestream; nothing was changed")]
+    NotLivestream(SwarmId),
+    /// Only the source of a livestream can do this. Nothing was changed.
+    #[error("this engine is not the source of livestream {0:?}; nothing was changed")]
+    NotSource(SwarmId),
+    /// Only a viewer of a livestream can do this. Nothing was changed.
+    #[error("this engine is the source of livestream {0:?} and does not watch it; nothing was changed")]
+    NotWatched(SwarmId),
+    /// The livestream is not active. Nothing was published.
+    #[error("the livestream is {0:?}, not active; nothing was published")]
+    NotActive(StreamState),
+    /// The livestream cannot take that step. Nothing was changed.
+    #[error("a livestream cannot go from {from:?} to {to:?}; nothing was changed")]
+    StreamStep {
+        /// What it is.
+        from: StreamState,
+        /// What it was to be.
+        to: StreamState,
+    },
+    /// The livestream was joined without its chat. Nothing was published.
+    #[error("livestream {0:?} was joined without its chat; nothing was published")]
+    NoChat(SwarmId),
+    /// The livestream cannot be planned. Nothing was created.
+    #[error("the livestream cannot be planned: {0}")]
+    Plan(PlanError),
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::authority::AuthorityChange;
 use crate::id::{Epoch, Priority, StateId, SwarmId, UpdateId};
+use crate::swarm::StreamState;
 use crate::time::Instant;
 use crate::wire::WireError;
 
@@ -193,6 +194,33 @@ pub enum Event<P> {
         /// What has changed.
         change: AuthorityChange<P>,
     },
+    /// The state of a livestream has changed.
+    StreamState {
+        /// The swarm.
+        swarm: SwarmId,
+        /// What it is now.
+        state: StreamState,
+    },
+    /// At the source of a livestream: somebody needs a keyframe. Comes at most once in
+    /// [`BroadcastOptions::keyframe_request_interval`](crate::BroadcastOptions::keyframe_request_interval).
+    KeyframeWanted {
+        /// The swarm.
+        swarm: SwarmId,
+    },
+    /// There is no place in a livestream for now. The engine keeps asking.
+    WatchRefused {
+        /// The swarm.
+        swarm: SwarmId,
+        /// How much more upload among the viewers would make one, in bytes a second; 0 if there are too many viewers.
+        needed_bytes_per_s: u64,
+    },
+    /// A viewer's automatic quality has changed.
+    QualityChanged {
+        /// The swarm.
+        swarm: SwarmId,
+        /// The highest layer that is wanted now.
+        layer: u8,
+    },
     /// After [`CommandError::QueueFull`](crate::CommandError::QueueFull): there is room again.
     Writable,
     /// The host drained too late, and that many of the oldest events were lost
@@ -211,6 +239,8 @@ pub enum LagReason {
     Expired,
     /// The source ran further ahead than `GossipConfig::window_max`.
     WindowFull,
+    /// They did not come before their deadline.
+    Late,
 }
 
 /// What a peer did that no correct peer does.

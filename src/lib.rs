@@ -57,6 +57,7 @@ mod swarm;
 mod time;
 
 pub mod authority;
+pub mod forest;
 pub mod gossip;
 pub mod interest;
 pub mod log;
@@ -76,6 +77,7 @@ pub use config::{Config, EgressConfig, GossipConfig, GossipMode, LinkConfig, Mem
 pub use deadline::DeadlineIndex;
 pub use engine::Engine;
 pub use error::{CommandError, ConfigError};
+pub use forest::{ForestPlan, PlanChange, PlanConfig, PlanError, PlanMode, PlanStats, stripes_for};
 pub use gossip::PublishOptions;
 pub use id::{Epoch, PeerId, Priority, StateId, SwarmId, SwarmTag, UpdateId};
 pub use interest::{
@@ -91,8 +93,12 @@ pub use propagation::{
     StateSyncConfig, StateSyncError, StateSyncStats, StateValue, TickReport, Topology, Transmit, UpdateFacts,
 };
 pub use rng::Seed;
-pub use stats::{EngineStats, GossipStats, GuardStats, Histogram, TopicStats, ViewStats};
-pub use swarm::{Guard, TopicOptions};
+pub use stats::{
+    EngineStats, GossipStats, GuardStats, Histogram, LivestreamStats, TopicStats, ViewStats,
+};
+pub use swarm::{
+    BroadcastOptions, DeliveryOrder, Guard, StreamQuality, StreamState, TopicOptions, WatchOptions,
+};
 #[cfg(feature = "std")]
 pub use time::Clock;
 pub use time::Instant;

@@ -170,3 +170,86 @@ pub struct TopicStats {
     /// Bytes of these bodies.
     pub body_bytes: usize,
 }
+
+/// One livestream in numbers, as this node sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct LivestreamStats {
+    /// At the planner: viewers now.
+    pub viewers: u64,
+    /// At the planner: the most viewers at a time.
+    pub viewers_peak: u64,
+    /// At the planner: times that somebody new came. Who left and came again counts again.
+    pub viewers_unique: u64,
+    /// At the planner: viewers that went or were lost.
+    pub plan_leaves: u64,
+    /// At the planner: links moved.
+    pub plan_moves: u64,
+    /// At the planner: requests refused for want of upload or room.
+    pub plan_refusals: u64,
+    /// At the planner: the depth of the deepest tree.
+    pub plan_depth_max: u64,
+    /// At the planner: bytes of heap of the plan.
+    pub plan_heap_bytes: u64,
+    /// How many stripes the stream has; 0 before the plan came.
+    pub stripes: u64,
+    /// Hops from the source, over the deepest stripe.
+    pub depth_max: u64,
+    /// Stripes that are fed now.
+    pub stripes_fed: u64,
+    /// (Child, stripe) pairs fed now.
+    pub children: u64,
+    /// Since the stream became active here, in microseconds, pauses included.
+    pub duration_us: u64,
+    /// Frames published here.
+    pub frames_published: u64,
+    /// Bytes of these frames.
+    pub bytes_published: u64,
+    /// Frames delivered to the application.
+    pub frames_delivered: u64,
+    /// Bytes of these frames.
+    pub bytes_delivered: u64,
+    /// Frames delivered after half of their time had passed.
+    pub frames_late: u64,
+    /// Frames given up and told as lagged.
+    pub frames_lagged: u64,
+    /// Chunks received, whatever became of them.
+    pub chunks_received: u64,
+    /// Chunks that were here already.
+    pub chunks_duplicate: u64,
+    /// Chunks refused: of another life of the source, contradicting others, too old or too far ahead.
+    pub chunks_refused: u64,
+    /// Chunks that came after they were missed.
+    pub chunks_repaired: u64,
+    /// Chunks from before this viewer came, got on request.
+    pub chunks_caught_up: u64,
+    /// Chunks rebuilt from parity.
+    pub chunks_rebuilt: u64,
+    /// Chunks passed on to children.
+    pub chunks_forwarded: u64,
+    /// Chunks sent on request.
+    pub chunks_served: u64,
+    /// Chunks asked for here that could not be served, for want of them or of budget.
+    pub chunks_unserved: u64,
+    /// Requests for chunks sent.
+    pub wants_sent: u64,
+    /// Requests for chunks received.
+    pub wants_received: u64,
+    /// Parents replaced because they were silent.
+    pub failovers: u64,
+    /// Requests of children refused for want of upload.
+    pub attaches_refused: u64,
+    /// Times that a delivered frame was more than its own time behind the one before.
+    pub stalls: u64,
+    /// How long these stalls were in all, in microseconds.
+    pub stalled_us: u64,
+    /// Keyframes asked for: by this viewer, or of the application at the source.
+    pub keyframe_requests: u64,
+    /// Changes of quality.
+    pub quality_changes: u64,
+    /// Frames or chunks whose seal was not that of the source.
+    pub forged: u64,
+    /// Bytes of media kept for repair and late joiners.
+    pub retained_bytes: u64,
+}

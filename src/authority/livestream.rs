@@ -77,6 +77,12 @@ impl LivestreamTracks {
         if number >> 61 == 0 { Some(StateId((number >> 3) << 6 | (number & 7))) } else { None }
     }
 
+    /// The number of a media frame among those of its track, from the sequence of its
+    /// [`UpdateId`](crate::UpdateId): the lower 48 bits. The bits above tell tracks and chat apart.
+    pub const fn frame_number(sequence: u64) -> u64 {
+        sequence & ((1 << 48) - 1)
+    }
+
     /// The number of the stream.
     pub const fn stream(self) -> u64 {
         self.stream

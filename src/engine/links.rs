@@ -127,7 +127,7 @@ impl<P: WirePeer> Engine<P> {
         self.deadlines.set(Wake::Link(peer), None);
         let tags: Vec<_> = self.swarms.keys().copied().collect();
         for tag in tags {
-            self.with_topic(tag, |topic, _, actions| topic.peer_lost(peer, now, actions));
+            self.with_swarm(tag, |swarm, _, actions| swarm.peer_lost(peer, now, actions));
         }
     }
 

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::id::SwarmId;
 use crate::propagation::EgressStats;
 use crate::stats::{EngineStats, TopicStats};
+use crate::swarm::Topic;
 use crate::wire::{SourceRanges, WirePeer};
 
 impl<P: WirePeer> Engine<P> {
@@ -38,13 +39,14 @@ impl<P: WirePeer> Engine<P> {
     /// Counters and sizes of one swarm, if it is joined.
     pub fn topic_stats(&self, swarm: SwarmId) -> Option<TopicStats> {
         let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm)?;
-        Some(joined.topic.stats())
+        joined.swarm.topic().map(Topic::stats)
     }
 
     /// The present neighbours in a swarm, in the order of their names; none if it is not joined.
     pub fn neighbors(&self, swarm: SwarmId) -> Vec<P> {
         let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm);
-        let mut neighbors: Vec<_> = joined.into_iter().flat_map(|joined| joined.topic.neighbors()).collect();
+        let topic = joined.and_then(|joined| joined.swarm.topic());
+        let mut neighbors: Vec<_> = topic.into_iter().flat_map(|topic| topic.neighbors()).collect();
         neighbors.sort_unstable();
         neighbors
     }
@@ -53,14 +55,14 @@ impl<P: WirePeer> Engine<P> {
     /// same updates.
     pub fn fingerprint(&self, swarm: SwarmId) -> Option<u64> {
         let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm)?;
-        Some(joined.topic.fingerprint())
+        joined.swarm.topic().map(Topic::fingerprint)
     }
 
     /// Which updates are known in a swarm, source by source: delivered, published, or given up. Empty if it is not
     /// joined.
     pub fn known(&self, swarm: SwarmId) -> Vec<SourceRanges<P>> {
         let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm);
-        joined.map_or_else(Vec::new, |joined| joined.topic.known())
+        joined.and_then(|joined| joined.swarm.topic()).map_or_else(Vec::new, Topic::known)
     }
 
     /// Links that are up, being set up, or being closed.

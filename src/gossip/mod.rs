@@ -94,8 +94,12 @@ pub struct PublishOptions {
     pub priority: Priority,
     /// Whether it stands alone, without the updates of its state before it. Default: no.
     pub keyframe: bool,
-    /// Quality layer, 0 (base, the default) to 7.
+    /// Quality layer, 0 (base, the default) to 7. In livestreams the state says it.
     pub layer: u8,
+    /// In livestreams, when the frame was captured. Default: when it is published.
+    pub captured: Option<Instant>,
+    /// In livestreams, how long after its capture the frame is of use, if not as long as the stream says.
+    pub deadline: Option<Duration>,
 }
 
 /// The gossip machine of one swarm.

@@ -11,7 +11,7 @@ const MICROS: u64 = 1_000_000;
 ///
 /// In any stretch of time T it lets through at most `rate * T` plus its capacity.
 #[derive(Clone, Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     bytes_per_s: u64,
     capacity: u64,
     level: u64,
@@ -21,7 +21,7 @@ pub(super) struct Bucket {
 impl Bucket {
     /// A full bucket. It holds what comes in during `burst`, and one frame of `frame_bytes` in any case. The rate is
     /// raised or lowered to what a configuration may say: from 1,000 to 10^12.
-    pub(super) fn new(bytes_per_s: u64, burst: Duration, frame_bytes: u64, now: Instant) -> Self {
+    pub(crate) fn new(bytes_per_s: u64, burst: Duration, frame_bytes: u64, now: Instant) -> Self {
         let bytes_per_s = bytes_per_s.clamp(1_000, 1_000_000_000_000);
         let saved = u128::from(bytes_per_s).saturating_mul(burst.as_micros());
         let frame = u128::from(frame_bytes) * u128::from(MICROS);
@@ -30,7 +30,7 @@ impl Bucket {
     }
 
     /// The same, with no more tokens than `before` holds at `now`.
-    pub(super) fn inherit(mut self, before: Option<&mut Self>, now: Instant) -> Self {
+    pub(crate) fn inherit(mut self, before: Option<&mut Self>, now: Instant) -> Self {
         if let Some(before) = before {
             before.refill(now);
             self.level = self.level.min(before.level);
@@ -39,19 +39,19 @@ impl Bucket {
     }
 
     /// Whole bytes that may leave at `now`.
-    pub(super) fn bytes(&mut self, now: Instant) -> u64 {
+    pub(crate) fn bytes(&mut self, now: Instant) -> u64 {
         self.refill(now);
         self.level / MICROS
     }
 
     /// Takes the tokens for `bytes`.
-    pub(super) fn spend(&mut self, bytes: u64) {
+    pub(crate) fn spend(&mut self, bytes: u64) {
         debug_assert!(bytes <= self.level / MICROS, "more was sent than the budget allows");
         self.level = self.level.saturating_sub(bytes.saturating_mul(MICROS));
     }
 
     /// When there will be tokens for `bytes`, if nothing else is spent.
-    pub(super) fn when(&self, bytes: u64) -> Instant {
+    pub(crate) fn when(&self, bytes: u64) -> Instant {
         let missing = bytes.saturating_mul(MICROS).saturating_sub(self.level);
         self.at + Duration::from_micros(missing.div_ceil(self.bytes_per_s))
     }

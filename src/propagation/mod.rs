@@ -1,7 +1,7 @@
 //! What leaves a node: who gets an update ([`Decisions`]), in which order and how fast it leaves ([`Egress`]), and which
 //! of many changing states an observer is sent within its budget ([`StateSync`]).
 
-mod bucket;
+pub(crate) mod bucket;
 mod decide;
 mod edges;
 mod egress;

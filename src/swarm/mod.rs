@@ -1,14 +1,22 @@
 //! The kinds of swarms, each built from the machines below it.
 
 mod guard;
+mod livestream;
 mod topic;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::time::Duration;
 
+use bytes::Bytes;
+
+use crate::id::Epoch;
 use crate::io::{Class, Event, Offence};
 use crate::time::Instant;
-use crate::wire::Message;
+use crate::wire::{MembershipMessage, Message, WirePeer};
 pub use guard::Guard;
+pub(crate) use livestream::{Livestream, check_quality, check_upload};
+pub use livestream::{BroadcastOptions, DeliveryOrder, StreamQuality, StreamState, WatchOptions};
 pub(crate) use topic::Topic;
 pub use topic::TopicOptions;
 
@@ -22,6 +30,13 @@ pub(crate) enum SwarmAction<P> {
         deadline: Option<Instant>,
         key: Option<u64>,
     },
+    /// A frame that is ready to leave.
+    Pass {
+        to: P,
+        frame: Bytes,
+        class: Class,
+        deadline: Option<Instant>,
+    },
     /// The link to this peer is needed from now on.
     Hold(P),
     /// The link to this peer is not needed any more.
@@ -31,3 +46,105 @@ pub(crate) enum SwarmAction<P> {
 }
 
 pub(crate) type SwarmActions<P> = Vec<SwarmAction<P>>;
+
+/// A joined swarm of either kind.
+#[derive(Debug)]
+pub(crate) enum Swarm<P: WirePeer> {
+    Topic(Box<Topic<P>>),
+    Livestream(Box<Livestream<P>>),
+}
+
+impl<P: WirePeer> Swarm<P> {
+    /// The topic: the swarm itself, or the chat of a livestream.
+    pub(crate) fn topic(&self) -> Option<&Topic<P>> {
+        match self {
+            Self::Topic(topic) => Some(topic),
+            Self::Livestream(stream) => stream.chat(),
+        }
+    }
+
+    pub(crate) fn topic_mut(&mut self) -> Option<&mut Topic<P>> {
+        match self {
+            Self::Topic(topic) => Some(topic),
+            Self::Livestream(stream) => stream.chat_mut(),
+        }
+    }
+
+    pub(crate) fn livestream(&self) -> Option<&Livestream<P>> {
+        match self {
+            Self::Topic(_) => None,
+            Self::Livestream(stream) => Some(stream),
+        }
+    }
+
+    pub(crate) fn livestream_mut(&mut self) -> Option<&mut Livestream<P>> {
+        match self {
+            Self::Topic(_) => None,
+            Self::Livestream(stream) => Some(stream),
+        }
+    }
+
+    /// The life in which this node publishes.
+    pub(crate) fn epoch(&self) -> Epoch {
+        match self {
+            Self::Topic(topic) => topic.epoch(),
+            Self::Livestream(stream) => stream.epoch(),
+        }
+    }
+
+    pub(crate) fn handle_membership(
+        &mut self,
+        from: P,
+        message: MembershipMessage<P>,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+    ) {
+        match self {
+            Self::Topic(topic) => topic.handle_membership(from, message, now, actions),
+            Self::Livestream(stream) => stream.handle_membership(from, message, now, actions),
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
+        match self {
+            Self::Topic(topic) => topic.handle_timeout(now, actions),
+            Self::Livestream(stream) => stream.handle_timeout(now, actions),
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Topic(topic) => topic.poll_timeout(),
+            Self::Livestream(stream) => stream.poll_timeout(),
+        }
+    }
+
+    /// A peer that is no neighbour behaves as if it were.
+    pub(crate) fn refuse_stranger(&mut self, from: P, now: Instant, actions: &mut SwarmActions<P>) {
+        match self {
+            Self::Topic(topic) => topic.refuse_stranger(from, now, actions),
+            Self::Livestream(stream) => stream.refuse_stranger(from, now, actions),
+        }
+    }
+
+    pub(crate) fn peer_lost(&mut self, peer: P, now: Instant, actions: &mut SwarmActions<P>) {
+        match self {
+            Self::Topic(topic) => topic.peer_lost(peer, now, actions),
+            Self::Livestream(stream) => stream.peer_lost(peer, now, actions),
+        }
+    }
+
+    pub(crate) fn set_rtt(&mut self, peer: P, rtt: Duration, deviation: Duration) {
+        match self {
+            Self::Topic(topic) => topic.set_rtt(peer, rtt, deviation),
+            Self::Livestream(stream) => stream.set_rtt(peer, rtt, deviation),
+        }
+    }
+
+    pub(crate) fn leave(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
+        match self {
+            Self::Topic(topic) => topic.leave(now, actions),
+            Self::Livestream(stream) => stream.leave(now, actions),
+        }
+    }
+}

@@ -6,6 +6,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::codec::{Measure, Put, Reader, WireError, WirePeer, age_from_wire, age_to_wire};
+use super::forest;
 use super::message::{
     Data, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem,
     SyncKnown, ViewEntry,
@@ -87,6 +88,13 @@ impl FrameWriter {
         }
     }
 
+    /// Appends the messages of a whole frame, made by another writer.
+    pub fn push_frame(&mut self, frame: &[u8]) {
+        self.out.extend_from_slice(frame.get(1..).unwrap_or_default());
+        // It may end in another swarm.
+        self.swarm = None;
+    }
+
     /// Bytes so far.
     pub fn len(&self) -> usize {
         self.out.len()
@@ -122,6 +130,11 @@ impl<'a> FrameReader<'a> {
         }
     }
 
+    /// Whether everything was read.
+    pub fn is_done(&self) -> bool {
+        self.reader.remaining() == 0
+    }
+
     /// The next message and its swarm (`None` for link messages).
     ///
     /// Not an `Iterator`: the peer type is the caller's choice, message by message.
@@ -152,14 +165,16 @@ impl<'a> FrameReader<'a> {
                 if number == PING { LinkMessage::Ping { token } } else { LinkMessage::Pong { token } };
             return Ok((None, Message::Link(message)));
         }
-        if !(JOIN..=SYNC).contains(&number) {
+        if !(JOIN..=forest::CHECK).contains(&number) {
             return Err(WireError::Kind(kind));
         }
         let swarm = self.tag(kind & SAME_SWARM != 0)?;
         let message = if number <= SHUFFLE_REPLY {
             Message::Membership(read_membership(&mut self.reader, number)?)
-        } else {
+        } else if number <= SYNC {
             Message::Gossip(read_gossip(&mut self.reader, number)?)
+        } else {
+            Message::Forest(forest::read(&mut self.reader, number)?)
         };
         Ok((Some(swarm), message))
     }
@@ -204,6 +219,10 @@ fn put_message<P: WirePeer>(
         Message::Gossip(message) => {
             put_kind(out, gossip_kind(message), same, swarm);
             put_gossip(out, message);
+        }
+        Message::Forest(message) => {
+            put_kind(out, forest::kind(message), same, swarm);
+            forest::put(out, message);
         }
     }
 }
@@ -275,7 +294,7 @@ fn read_data<P: WirePeer>(reader: &mut Reader<'_>, kind: u8, now: Instant) -> Re
 }
 
 /// Sequences stay below 2^62, so that "one past" never overflows.
-fn read_sequence(reader: &mut Reader<'_>) -> Result<u64, WireError> {
+pub(super) fn read_sequence(reader: &mut Reader<'_>) -> Result<u64, WireError> {
     let sequence = reader.varint()?;
     if sequence >= 1 << 62 { Err(WireError::Range) } else { Ok(sequence) }
 }
@@ -460,14 +479,14 @@ fn read_gossip<P: WirePeer>(reader: &mut Reader<'_>, number: u8) -> Result<Gossi
     })
 }
 
-fn put_list<T, W: Put>(out: &mut W, items: &[T], put: impl Fn(&mut W, &T)) {
+pub(super) fn put_list<T, W: Put>(out: &mut W, items: &[T], put: impl Fn(&mut W, &T)) {
     out.put_varint(items.len() as u64);
     for item in items {
         put(out, item);
     }
 }
 
-fn read_list<T>(
+pub(super) fn read_list<T>(
     reader: &mut Reader<'_>,
     bytes_each_min: usize,
     read: impl Fn(&mut Reader<'_>) -> Result<T, WireError>,
@@ -492,9 +511,13 @@ fn read_entry<P: WirePeer>(reader: &mut Reader<'_>) -> Result<ViewEntry<P>, Wire
 fn put_source<P: WirePeer>(out: &mut impl Put, source: &SourceRanges<P>) {
     source.origin.encode(out);
     out.put(&source.epoch.0.to_le_bytes());
-    out.put_varint(source.ranges.range_count() as u64);
+    put_ranges(out, &source.ranges);
+}
+
+pub(super) fn put_ranges(out: &mut impl Put, ranges: &RangeSet) {
+    out.put_varint(ranges.range_count() as u64);
     let mut at = 0;
-    for range in source.ranges.iter() {
+    for range in ranges.iter() {
         // A gap of 0 can only come first; later gaps are at least 1 because ranges never touch.
         out.put_varint(range.start - at);
         out.put_varint(range.end - range.start);
@@ -505,6 +528,10 @@ fn put_source<P: WirePeer>(out: &mut impl Put, source: &SourceRanges<P>) {
 fn read_source<P: WirePeer>(reader: &mut Reader<'_>) -> Result<SourceRanges<P>, WireError> {
     let origin = P::decode(reader)?;
     let epoch = Epoch(reader.u32()?);
+    Ok(SourceRanges { origin, epoch, ranges: read_ranges(reader)? })
+}
+
+pub(super) fn read_ranges(reader: &mut Reader<'_>) -> Result<RangeSet, WireError> {
     let count = reader.count(2)?;
     let mut ranges = RangeSet::new();
     let mut at = 0u64;
@@ -517,7 +544,7 @@ fn read_source<P: WirePeer>(reader: &mut Reader<'_>) -> Result<SourceRanges<P>, 
         ranges.insert(at + gap..at + gap + len);
         at += gap + len;
     }
-    Ok(SourceRanges { origin, epoch, ranges })
+    Ok(ranges)
 }
 
 fn put_bound<P: WirePeer>(out: &mut impl Put, bound: &Option<P>) {
@@ -534,7 +561,7 @@ fn read_bound<P: WirePeer>(reader: &mut Reader<'_>) -> Result<Option<P>, WireErr
     Ok(if read_bool(reader)? { Some(P::decode(reader)?) } else { None })
 }
 
-fn read_bool(reader: &mut Reader<'_>) -> Result<bool, WireError> {
+pub(super) fn read_bool(reader: &mut Reader<'_>) -> Result<bool, WireError> {
     match reader.u8()? {
         0 => Ok(false),
         1 => Ok(true),

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::forest::ForestMessage;
 use crate::id::{Epoch, Priority, StateId, SwarmId};
 use crate::log::RangeSet;
 use crate::time::Instant;
@@ -17,6 +18,8 @@ pub enum Message<P> {
     Membership(MembershipMessage<P>),
     /// Updates and what is known about them, inside one swarm.
     Gossip(GossipMessage<P>),
+    /// Media chunks and who feeds whom, inside one livestream.
+    Forest(ForestMessage<P>),
 }
 
 /// Liveness and round-trip time.

@@ -14,10 +14,15 @@
 //! "Same swarm" means the swarm of the message before. Numbers are least byte first.
 
 mod codec;
+mod forest;
 mod frame;
 mod message;
 
 pub use codec::{Measure, Put, Reader, WireError, WirePeer};
+pub use forest::{
+    Attach, Attached, Chunk, Feed, ForestMessage, LostParent, Plan, StreamNotice, TrackPosition,
+};
+pub(crate) use forest::{CHUNK_HEADER_BYTES_MAX, PARITY_MAX, STRIPES_MAX, TRACKS};
 pub(crate) use frame::DATA_HEADER_BYTES_MAX_WITHOUT_PEER;
 pub use frame::{FrameReader, FrameWriter, VERSION, message_bytes_max};
 pub use message::{

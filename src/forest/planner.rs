@@ -1,0 +1,304 @@
+//! The planner's side of the forest protocol: viewers come and go, and everybody concerned is told who feeds them.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::plan::{ForestPlan, PlanChange, PlanConfig, PlanError};
+use crate::id::SwarmId;
+use crate::io::Class;
+use crate::stats::LivestreamStats;
+use crate::time::Instant;
+use crate::wire::{Feed, ForestMessage, LostParent, Plan, StreamNotice, WirePeer};
+
+use super::relay::StreamFacts;
+
+/// How a [`Planner`] works.
+#[derive(Clone, Debug)]
+pub struct PlannerConfig {
+    /// The trees.
+    pub plan: PlanConfig,
+    /// What the source may send, in bytes a second.
+    pub source_upload_bytes_per_s: u64,
+    /// The stream.
+    pub facts: StreamFacts,
+}
+
+/// What a [`Planner`] wants sent.
+#[derive(Debug)]
+pub struct PlannerAction<P> {
+    /// To whom.
+    pub to: P,
+    /// What.
+    pub message: ForestMessage<P>,
+    /// How urgently.
+    pub class: Class,
+}
+
+/// Keeps a [`ForestPlan`] and tells viewers about it: part of the source, or of a tracker of its own.
+#[derive(Debug)]
+pub struct Planner<P: WirePeer> {
+    swarm: SwarmId,
+    source: P,
+    config: PlannerConfig,
+    plan: ForestPlan<P>,
+    version: u32,
+    /// Viewers that others miss, until they answer.
+    suspects: BTreeMap<P, Suspect>,
+    changes: Vec<PlanChange<P>>,
+    tick_at: Instant,
+    ended: bool,
+    unique: u64,
+    peak: u64,
+    refusals: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    until: Instant,
+    reports: u8,
+}
+
+/// A suspect that does not answer in this time is taken out.
+const ANSWER_TIME: Duration = Duration::from_millis(700);
+
+/// So many viewers that miss one parent are believed at once.
+const REPORTS: u8 = 3;
+
+/// Suspects at a time, at most.
+const SUSPECTS_MAX: usize = 65_536;
+
+/// How often the plan is improved, and by how many links at a time at least.
+const REBALANCE: Duration = Duration::from_secs(1);
+const MOVES_MIN: usize = 4;
+
+impl<P: WirePeer> Planner<P> {
+    /// A plan without viewers.
+    ///
+    /// # Errors
+    /// The plan's configuration cannot work; nothing was created.
+    pub fn new(swarm: SwarmId, source: P, config: PlannerConfig, now: Instant) -> Result<Self, PlanError> {
+        let plan = ForestPlan::new(source, config.source_upload_bytes_per_s, config.plan.clone())?;
+        Ok(Self {
+            swarm,
+            source,
+            config,
+            plan,
+            version: 0,
+            suspects: BTreeMap::new(),
+            changes: Vec::new(),
+            tick_at: now + REBALANCE,
+            ended: false,
+            unique: 0,
+            peak: 0,
+            refusals: 0,
+        })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &ForestPlan<P> {
+        &self.plan
+    }
+
+    /// Takes a message of a viewer.
+    pub fn handle_message(
+        &mut self,
+        from: P,
+        message: &ForestMessage<P>,
+        notice: StreamNotice,
+        now: Instant,
+        actions: &mut Vec<PlannerAction<P>>,
+    ) {
+        if self.suspects.remove(&from).is_some_and(|suspect| suspect.reports > 1) {
+            self.lower(from);
+        }
+        match message {
+            ForestMessage::Watch { swarm, upload_bytes_per_s } if *swarm == self.swarm => {
+                self.on_watch(from, *upload_bytes_per_s, notice, actions);
+            }
+            ForestMessage::Upload { bytes_per_s } => {
+                let _ = self.plan.set_upload(from, *bytes_per_s, &mut self.changes);
+            }
+            ForestMessage::Report { lost } => self.on_report(from, lost, now, actions),
+            ForestMessage::Leave => self.remove(from),
+            _ => {}
+        }
+        self.tell_changes(None, actions);
+        self.tell_detached(actions);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant, actions: &mut Vec<PlannerAction<P>>) {
+        if self.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        let gone: Vec<P> =
+            self.suspects.iter().filter(|(_, suspect)| suspect.until <= now).map(|(&peer, _)| peer).collect();
+        for peer in gone {
+            self.suspects.remove(&peer);
+            self.remove(peer);
+        }
+        if self.tick_at <= now {
+            self.tick_at = now + REBALANCE;
+            let moves = MOVES_MIN + self.plan.len() / 100;
+            self.plan.rebalance(moves, &mut self.changes);
+        }
+        self.tell_changes(None, actions);
+        self.tell_detached(actions);
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let suspects = self.suspects.values().map(|suspect| suspect.until).min();
+        let tick = (self.plan.len() > 0).then_some(self.tick_at);
+        suspects.into_iter().chain(tick).min()
+    }
+
+    /// A peer's link failed: if it is a viewer it is asked whether it lives.
+    pub fn peer_lost(&mut self, peer: P, now: Instant, actions: &mut Vec<PlannerAction<P>>) {
+        self.suspect(peer, 1, now, actions);
+    }
+
+    /// The stream is over: nobody is admitted any more.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Adds the planner's counters.
+    pub fn add_stats(&self, stats: &mut LivestreamStats) {
+        let plan = self.plan.stats();
+        stats.viewers = self.plan.len() as u64;
+        stats.viewers_peak = self.peak;
+        stats.viewers_unique = self.unique;
+        stats.plan_leaves = plan.leaves;
+        stats.plan_moves = plan.moves;
+        stats.plan_refusals = self.refusals;
+        stats.plan_depth_max = self.plan.depth_max() as u64;
+        stats.plan_heap_bytes = self.plan.heap_bytes() as u64;
+    }
+
+    fn on_watch(&mut self, from: P, upload: u64, notice: StreamNotice, actions: &mut Vec<PlannerAction<P>>) {
+        if self.ended {
+            let message = ForestMessage::State(notice);
+            actions.push(PlannerAction { to: from, message, class: Class::Control });
+            return;
+        }
+        if !self.plan.contains(from) {
+            match self.plan.join(from, upload, &mut self.changes) {
+                Ok(()) => {
+                    self.unique += 1;
+                    self.peak = self.peak.max(self.plan.len() as u64);
+                }
+                Err(error) => {
+                    self.refusals += 1;
+                    let needed_bytes_per_s = match error {
+                        PlanError::NoCapacity { needed_bytes_per_s, .. } => needed_bytes_per_s.max(1),
+                        _ => 0,
+                    };
+                    let message = ForestMessage::Refused { needed_bytes_per_s };
+                    actions.push(PlannerAction { to: from, message, class: Class::High });
+                    return;
+                }
+            }
+        }
+        self.tell_changes(Some(from), actions);
+    }
+
+    fn on_report(&mut self, from: P, lost: &[LostParent<P>], now: Instant, actions: &mut Vec<PlannerAction<P>>) {
+        if !self.plan.contains(from) {
+            // It was taken for dead, or comes from before this planner.
+            actions.push(PlannerAction { to: from, message: ForestMessage::Check, class: Class::High });
+            return;
+        }
+        let mut blamed: Vec<P> = Vec::new();
+        for item in lost {
+            let parent = self.plan.parent(from, item.stripe) == Some(item.parent);
+            let child = self.plan.parent(item.parent, item.stripe) == Some(from);
+            if !parent && !child && item.adopted.is_none() {
+                continue;
+            }
+            if let Some(adopted) = item.adopted {
+                let _ = self.plan.reparented(from, item.stripe, adopted, &mut self.changes);
+            }
+            if !blamed.contains(&item.parent) {
+                blamed.push(item.parent);
+                self.suspect(item.parent, 1, now, actions);
+            }
+        }
+        // What it has found itself needs no telling.
+        self.changes.retain(|change| {
+            change.viewer != from
+                || !lost.iter().any(|item| item.stripe == change.stripe && item.adopted == Some(change.parent))
+        });
+    }
+
+    fn suspect(&mut self, peer: P, reports: u8, now: Instant, actions: &mut Vec<PlannerAction<P>>) {
+        if peer == self.source || !self.plan.contains(peer) {
+            return;
+        }
+        if let Some(suspect) = self.suspects.get_mut(&peer) {
+            suspect.reports = suspect.reports.saturating_add(reports);
+            if suspect.reports >= REPORTS {
+                suspect.until = suspect.until.min(now + ANSWER_TIME / 4);
+            }
+            return;
+        }
+        if self.suspects.len() < SUSPECTS_MAX {
+            self.suspects.insert(peer, Suspect { until: now + ANSWER_TIME, reports });
+            actions.push(PlannerAction { to: peer, message: ForestMessage::Check, class: Class::Control });
+        }
+    }
+
+    /// It lives, but several miss it: it promised too much. It will say so when it can do more.
+    fn lower(&mut self, peer: P) {
+        let facts = &self.config.facts;
+        let slots = self.plan.slots_max(peer) as u64;
+        let each = facts.rate_bytes_per_s / u64::from(facts.stripes.max(1)) * 100 / 85;
+        let _ = self.plan.set_upload(peer, slots * each * 85 / 100, &mut self.changes);
+    }
+
+    /// Whoever has no place any more is told, and asks again.
+    fn tell_detached(&mut self, actions: &mut Vec<PlannerAction<P>>) {
+        for to in self.plan.take_detached() {
+            let message = ForestMessage::Refused { needed_bytes_per_s: 1 };
+            actions.push(PlannerAction { to, message, class: Class::High });
+        }
+    }
+
+    fn remove(&mut self, peer: P) {
+        let _ = self.plan.leave(peer, &mut self.changes);
+    }
+
+    /// Tells viewers what has changed for them; `whole` is told everything.
+    fn tell_changes(&mut self, whole: Option<P>, actions: &mut Vec<PlannerAction<P>>) {
+        let mut feeds: BTreeMap<P, Vec<u8>> = BTreeMap::new();
+        for change in self.changes.drain(..) {
+            if Some(change.viewer) != whole && change.viewer != self.source {
+                feeds.entry(change.viewer).or_default().push(change.stripe);
+            }
+        }
+        if let Some(peer) = whole {
+            feeds.insert(peer, (0..self.config.facts.stripes).collect());
+        }
+        for (to, stripes) in feeds {
+            self.version = self.version.wrapping_add(1);
+            let feeds = stripes.into_iter().filter_map(|stripe| {
+                let parent = self.plan.parent(to, stripe)?;
+                Some(Feed { stripe, parent, backups: self.plan.backups(to, stripe).into_iter().collect() })
+            });
+            let message = ForestMessage::Plan(Plan {
+                swarm: self.swarm,
+                source: self.source,
+                epoch: self.config.facts.epoch,
+                stripes: self.config.facts.stripes,
+                rate_bytes_per_s: self.config.facts.rate_bytes_per_s,
+                deadline: self.config.facts.deadline,
+                version: self.version,
+                feeds: feeds.collect(),
+            });
+            // Whoever waits for its first plan sees nothing yet.
+            let class = if whole == Some(to) { Class::Control } else { Class::High };
+            actions.push(PlannerAction { to, message, class });
+        }
+    }
+}

@@ -1,0 +1,690 @@
+//! The data path of a livestream at one node: chunks in, chunks out, repair, and who feeds whom.
+
+mod feeds;
+mod load;
+mod media;
+mod repair;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::track::TrackLog;
+use crate::config::EgressConfig;
+use crate::deadline::DeadlineIndex;
+use crate::id::{Epoch, SwarmId};
+use crate::io::Class;
+use crate::propagation::bucket::Bucket;
+use crate::stats::LivestreamStats;
+use crate::time::Instant;
+use crate::wire::{ForestMessage, LostParent, StreamNotice, WirePeer};
+
+use load::{Load, Quality};
+pub use media::{MediaFrame, Publish};
+
+/// What a [`Relay`] is told at its birth.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// The greatest frame of the transport, in bytes.
+    pub frame_bytes_max: usize,
+    /// What the node may spend on others, in bytes a second; 0 feeds nobody.
+    pub upload_bytes_per_s: u64,
+    /// How much of each track is kept, in bytes.
+    pub retained_bytes_max: usize,
+    /// Whether frames are delivered in the order of their publication.
+    pub in_order: bool,
+    /// A keyframe is asked for at most once in this time.
+    pub keyframe_interval: Duration,
+}
+
+/// What a stream is: told by its source, learnt by others from their plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamFacts {
+    /// The source's life.
+    pub epoch: Epoch,
+    /// How many stripes there are, 1 to 16.
+    pub stripes: u8,
+    /// The rate on the wire, in bytes a second.
+    pub rate_bytes_per_s: u64,
+    /// How long after its capture a frame is of use.
+    pub deadline: Duration,
+}
+
+/// What a [`Relay`] wants done.
+#[derive(Debug)]
+pub enum RelayAction<P> {
+    /// Send a message.
+    Send {
+        /// To whom.
+        to: P,
+        /// What.
+        message: ForestMessage<P>,
+        /// How urgently.
+        class: Class,
+    },
+    /// Send these bytes, a whole frame.
+    Pass {
+        /// To whom.
+        to: P,
+        /// The frame.
+        frame: Bytes,
+        /// How urgently.
+        class: Class,
+        /// When it is of no use any more.
+        deadline: Instant,
+    },
+    /// The link to this peer is needed.
+    Hold(P),
+    /// It is needed no more.
+    Release(P),
+    /// A frame for the application.
+    Deliver(MediaFrame),
+    /// Frames of a track that will never be delivered.
+    Lagged {
+        /// The track.
+        track: u8,
+        /// Their sequences.
+        sequences: Range<u64>,
+    },
+    /// At the source: somebody needs a keyframe.
+    KeyframeWanted,
+    /// Frames of this layer come too late, or have come in time for a while: fewer layers should be wanted, or more.
+    Quality {
+        /// The highest layer that should be wanted.
+        layer: u8,
+    },
+    /// Every stripe has a parent for the first time, or again.
+    Fed,
+    /// No stripe has a parent any more.
+    Unfed,
+    /// The state of the stream has changed.
+    State(StreamNotice),
+    /// The peer contradicts itself or others.
+    Misbehaved(P),
+}
+
+/// One node of a livestream: its source, or a viewer that feeds others.
+///
+/// It is told who feeds it (by [`ForestMessage::Plan`]) and finds somebody else by itself when that peer falls silent. It knows
+/// peers, not links; see [`ForestPlan`](super::ForestPlan) for the other half.
+#[derive(Debug)]
+pub struct Relay<P: WirePeer> {
+    local: P,
+    swarm: SwarmId,
+    /// `None` at the source.
+    planner: Option<P>,
+    config: RelayConfig,
+    facts: Option<StreamFacts>,
+    plan_version: u32,
+    /// Stream time in microseconds is the local time plus this.
+    clock_offset_us: i64,
+    /// How far off it may be: the round trip with which it was measured, and since when.
+    clock_error: Option<(Duration, Instant)>,
+    notice: StreamNotice,
+    stripes: Vec<Stripe<P>>,
+    peers: BTreeMap<P, Peer>,
+    tracks: BTreeMap<u8, Track>,
+    /// What the application wants: whole tracks, and tracks of which it wants the keyframes.
+    wants: Interest,
+    token: u32,
+    missing: BTreeMap<(u8, u64), Missing>,
+    missing_at: DeadlineIndex<(u8, u64)>,
+    /// Chunks from before this node came that are to be asked for.
+    history: BTreeSet<(u8, u64)>,
+    history_at: Option<Instant>,
+    history_flying: usize,
+    /// Chunks that were asked for here and are asked for by us: who waits for them.
+    owed: BTreeMap<(u8, u64), SmallVec<[P; 2]>>,
+    repair_budget: Option<Bucket>,
+    check_at: Option<Instant>,
+    expire_at: Option<Instant>,
+    tick_at: Instant,
+    watch_at: Option<Instant>,
+    watch_tries: u8,
+    asked_keyframe: Option<Instant>,
+    sent_at: Instant,
+    publish_gap_us: u32,
+    stalled_said: Instant,
+    fed: bool,
+    lost: Vec<LostParent<P>>,
+    parity_debt: u32,
+    redundancy_percent: u16,
+    last_delivery: Option<(Instant, Instant)>,
+    active_since: Option<Instant>,
+    lagged: Vec<Range<u64>>,
+    load: Load,
+    quality: Quality,
+    stats: LivestreamStats,
+}
+
+/// Which tracks are wanted, one bit each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Interest {
+    /// Of these everything.
+    pub tracks: u64,
+    /// Of these the keyframes.
+    pub keyframes: u64,
+}
+
+#[derive(Debug)]
+struct Stripe<P> {
+    /// Who feeds it.
+    parent: Option<P>,
+    /// Who was asked to.
+    candidate: Option<Candidate<P>>,
+    backups: SmallVec<[P; 4]>,
+    /// Who refused or did not answer since it was last fed.
+    tried: SmallVec<[P; 8]>,
+    children: Vec<Child<P>>,
+    /// From the parent up to the source.
+    path: Vec<P>,
+    /// When the parent was last heard of on this stripe.
+    heard: Instant,
+    /// The parent said that it lives, though nothing comes: until then it is believed.
+    believed_until: Instant,
+    interval_us: u32,
+    deviation_us: u32,
+    /// How old chunks are when they come from the parent, smoothed.
+    delay_us: u32,
+    /// Looks in a row at which this was much more than on the other stripes.
+    slow: u8,
+    /// The children were told that nothing comes.
+    stalled: bool,
+    /// The parent that fell silent.
+    lost: Option<P>,
+    retry_at: Option<Instant>,
+    /// By track, the next number that the parent will send.
+    edges: SmallVec<[(u8, u64); 4]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Candidate<P> {
+    peer: P,
+    sent: Instant,
+    tries: u8,
+    /// The present parent has done no wrong.
+    planned: bool,
+    /// It was named by the plan and gets a second chance: a message may have been lost.
+    from_plan: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Child<P> {
+    peer: P,
+    interest: Interest,
+    feeds: u8,
+    lease: Instant,
+    /// By track, the first number that is pushed to it.
+    from: SmallVec<[(u8, u64); 4]>,
+}
+
+/// A node that feeds this one or is fed by it.
+#[derive(Debug)]
+struct Peer {
+    /// Stripes in which it is parent or child.
+    uses: u16,
+    rtt: Duration,
+    /// The newest question to it: token, stripes, when.
+    ask: Option<(u32, u16, Instant)>,
+    attached: Instant,
+    serve_budget: Option<Bucket>,
+}
+
+#[derive(Debug)]
+struct Track {
+    log: TrackLog,
+    /// At a viewer, the first number of the history that it asks for, once known.
+    start: Option<u64>,
+    /// By stripe, where its parent stood when it first fed it.
+    joined: SmallVec<[(u8, u64); 8]>,
+    /// At the source.
+    next_sequence: u64,
+    newest_captured_ms: u32,
+    /// Whether its history is asked for: not when it was turned on later.
+    chases: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    tries: u8,
+    history: bool,
+}
+
+/// The tree of a stripe is deeper than any plan when a path is longer.
+const PATH_MAX: usize = 32;
+
+/// A parent is asked again so often, as a sign of life and to compare clocks.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// A child that does not repeat itself is forgotten after this time.
+const LEASE: Duration = Duration::from_secs(16);
+
+const TICK: Duration = Duration::from_secs(1);
+
+/// Before the plan has come the watch is repeated, at first after this time.
+const WATCH_RETRY: Duration = Duration::from_millis(250);
+
+/// What a link may take, as long as nothing was measured.
+const RTT_GUESS: Duration = Duration::from_millis(100);
+
+impl<P: WirePeer> Relay<P> {
+    /// The source of a stream, with its clock at zero now.
+    pub fn source(
+        local: P,
+        swarm: SwarmId,
+        config: RelayConfig,
+        facts: StreamFacts,
+        redundancy_percent: u16,
+        now: Instant,
+    ) -> Self {
+        let mut relay = Self::new(local, swarm, None, config, now);
+        relay.clock_offset_us = -(i64::try_from(now.as_micros()).unwrap_or(i64::MAX));
+        relay.redundancy_percent = redundancy_percent;
+        relay.learn(facts, now);
+        relay
+    }
+
+    /// A viewer that asks `planner` for a place.
+    pub fn viewer(local: P, swarm: SwarmId, planner: P, config: RelayConfig, now: Instant) -> Self {
+        let mut relay = Self::new(local, swarm, Some(planner), config, now);
+        relay.watch_at = Some(now);
+        relay
+    }
+
+    fn new(local: P, swarm: SwarmId, planner: Option<P>, config: RelayConfig, now: Instant) -> Self {
+        Self {
+            local,
+            swarm,
+            planner,
+            config,
+            facts: None,
+            plan_version: 0,
+            clock_offset_us: 0,
+            clock_error: None,
+            notice: StreamNotice::default(),
+            stripes: Vec::new(),
+            peers: BTreeMap::new(),
+            tracks: BTreeMap::new(),
+            wants: Interest::default(),
+            token: 0,
+            missing: BTreeMap::new(),
+            missing_at: DeadlineIndex::new(),
+            history: BTreeSet::new(),
+            history_at: None,
+            history_flying: 0,
+            owed: BTreeMap::new(),
+            repair_budget: None,
+            check_at: None,
+            expire_at: None,
+            tick_at: now + TICK,
+            watch_at: None,
+            watch_tries: 0,
+            asked_keyframe: None,
+            sent_at: now,
+            publish_gap_us: 0,
+            stalled_said: now,
+            fed: false,
+            lost: Vec::new(),
+            parity_debt: 0,
+            redundancy_percent: 100,
+            last_delivery: None,
+            active_since: None,
+            lagged: Vec::new(),
+            load: Load::new(now),
+            quality: Quality::default(),
+            stats: LivestreamStats::default(),
+        }
+    }
+
+    /// Takes a message of a peer. A chunk that was alone in its frame comes with that frame.
+    pub fn handle_message(
+        &mut self,
+        from: P,
+        message: ForestMessage<P>,
+        frame: Option<&Bytes>,
+        now: Instant,
+        actions: &mut Vec<RelayAction<P>>,
+    ) {
+        match message {
+            ForestMessage::Chunk(chunk) => self.on_chunk(from, chunk, frame, now, actions),
+            ForestMessage::Plan(plan) => self.on_plan(from, plan, now, actions),
+            ForestMessage::Attach(attach) => self.on_attach(from, &attach, now, actions),
+            ForestMessage::Attached(attached) => self.on_attached(from, attached, now, actions),
+            ForestMessage::Detach { stripes } => self.on_detach(from, stripes, now, actions),
+            ForestMessage::Want { history, tracks } => self.on_want(from, history, &tracks, now, actions),
+            ForestMessage::Gone { tracks } => self.on_gone(from, &tracks, now),
+            ForestMessage::Stalled { stripes } => self.on_stalled(from, stripes, now, actions),
+            ForestMessage::Path { stripes, ancestors } => {
+                self.on_path(from, stripes, &ancestors, now, actions);
+            }
+            ForestMessage::KeyframeWanted { .. } => self.on_keyframe_wanted(from, now, actions),
+            ForestMessage::State(notice) => self.on_notice(from, notice, now, actions),
+            ForestMessage::Leave => {
+                self.peer_lost(from, now, actions);
+            }
+            ForestMessage::Check => {
+                if self.planner == Some(from) {
+                    self.say_watch(now, actions);
+                }
+            }
+            ForestMessage::Refused { .. } => {
+                if self.planner == Some(from) && self.watch_at.is_none() {
+                    self.watch_at = Some(now + WATCH_RETRY * 4);
+                }
+            }
+            ForestMessage::Watch { .. }
+            | ForestMessage::Report { .. }
+            | ForestMessage::Upload { .. } => {}
+        }
+        self.pump(now, actions);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        if self.watch_at.is_some_and(|at| at <= now) {
+            self.watch_tries = self.watch_tries.saturating_add(1);
+            let wait = WATCH_RETRY * (1 << self.watch_tries.min(4));
+            self.watch_at = Some(now + wait / 2);
+            self.say_watch(now, actions);
+        }
+        if self.check_at.is_some_and(|at| at <= now) {
+            self.check_stripes(now, actions);
+        }
+        if self.expire_at.is_some_and(|at| at <= now) {
+            self.expire(now, actions);
+        }
+        if self.tick_at <= now {
+            self.tick(now, actions);
+            self.tick_at = now + TICK;
+        }
+        self.pump(now, actions);
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let missing = self.missing_at.next();
+        let own = [missing, self.history_at, self.check_at, self.expire_at, self.watch_at, Some(self.tick_at)];
+        own.into_iter().flatten().min()
+    }
+
+    /// The link to a peer is gone, or the peer has left. True if it was a child.
+    pub fn peer_lost(&mut self, peer: P, now: Instant, actions: &mut Vec<RelayAction<P>>) -> bool {
+        let mut was_child = false;
+        for stripe in 0..self.stripes.len() {
+            if self.remove_child(stripe, peer, actions) {
+                was_child = true;
+                self.lost.push(LostParent { stripe: stripe as u8, parent: peer, adopted: None });
+            }
+            if self.stripes[stripe].parent == Some(peer) {
+                self.parent_failed(stripe, now, actions);
+            } else if self.stripes[stripe].candidate.is_some_and(|candidate| candidate.peer == peer) {
+                self.candidate_failed(stripe, now, actions);
+            }
+        }
+        self.flush_reports(actions);
+        was_child
+    }
+
+    /// What the link's round trip was measured to be.
+    pub fn set_rtt(&mut self, peer: P, rtt: Duration) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.rtt = rtt;
+        }
+    }
+
+    /// What the application wants from now on.
+    pub fn set_interest(&mut self, wants: Interest, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        if self.wants == wants {
+            return;
+        }
+        let before = core::mem::replace(&mut self.wants, wants);
+        for (&id, track) in &mut self.tracks {
+            track.log.keyframes_only = wants.tracks & bit(id) == 0;
+            let ends = before.covers(id, true) && !wants.covers(id, true);
+            let begins = !before.covers(id, true) && wants.covers(id, true);
+            if ends || begins || before.tracks & bit(id) < wants.tracks & bit(id) {
+                // Never inside a group: what is turned on begins with its next keyframe.
+                track.log.stop_delivery();
+            }
+        }
+        self.forget_unwanted();
+        self.refresh(true, now, actions);
+    }
+
+    /// Tracks that nobody here or below wants any more are not missed.
+    fn forget_unwanted(&mut self) {
+        for index in 0..self.stripes.len() {
+            let mut edges = core::mem::take(&mut self.stripes[index].edges);
+            edges.retain(|(track, _)| self.subtree_wants(index, *track));
+            self.stripes[index].edges = edges;
+        }
+        let unwanted = |id: u8| {
+            let children = self.stripes.iter().flat_map(|stripe| &stripe.children);
+            let all = children.fold(self.wants, |all, child| all.union(child.interest));
+            !all.covers(id, true)
+        };
+        let gone: Vec<(u8, u64)> = self.missing.keys().copied().filter(|(id, _)| unwanted(*id)).collect();
+        for (id, number) in gone {
+            self.found(id, number);
+        }
+    }
+
+    /// What the node may spend on others from now on, in bytes a second.
+    pub fn set_upload(&mut self, upload_bytes_per_s: u64, actions: &mut Vec<RelayAction<P>>) {
+        self.config.upload_bytes_per_s = upload_bytes_per_s;
+        self.load.upload_bytes_per_s = None;
+        if let Some(planner) = self.planner {
+            let message = ForestMessage::Upload { bytes_per_s: upload_bytes_per_s };
+            actions.push(RelayAction::Send { to: planner, message, class: Class::High });
+        }
+    }
+
+    /// At the source: the state of the stream from now on.
+    pub fn set_state(&mut self, state: u8, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        let notice = StreamNotice { state, version: self.notice.version + 1 };
+        self.take_notice(notice, now, actions);
+    }
+
+    /// Says goodbye to everybody.
+    pub fn leave(&mut self, actions: &mut Vec<RelayAction<P>>) {
+        let mut told: Vec<P> = self.peers.keys().copied().collect();
+        if let Some(planner) = self.planner.filter(|planner| !told.contains(planner)) {
+            told.push(planner);
+        }
+        for to in told {
+            actions.push(RelayAction::Send { to, message: ForestMessage::Leave, class: Class::Control });
+        }
+        for peer in core::mem::take(&mut self.peers).into_keys() {
+            actions.push(RelayAction::Release(peer));
+        }
+        self.stripes.clear();
+    }
+
+    /// Counters and sizes.
+    pub fn stats(&self, now: Instant) -> LivestreamStats {
+        let mut stats = self.stats;
+        stats.stripes = self.stripes.len() as u64;
+        stats.stripes_fed = self.stripes.iter().filter(|stripe| stripe.parent.is_some()).count() as u64;
+        stats.depth_max = self.stripes.iter().map(|stripe| stripe.path.len()).max().unwrap_or(0) as u64;
+        stats.children = self.children_count() as u64;
+        stats.retained_bytes = self.tracks.values().map(|track| track.log.bytes() as u64).sum();
+        stats.duration_us = self.active_since.map_or(0, |since| (now - since).as_micros() as u64);
+        stats
+    }
+
+    /// The state of the stream as this node knows it.
+    pub fn notice(&self) -> StreamNotice {
+        self.notice
+    }
+
+    /// What the stream is, once known.
+    pub fn facts(&self) -> Option<&StreamFacts> {
+        self.facts.as_ref()
+    }
+
+    /// The peers that feed this node, stripe by stripe.
+    pub fn parents(&self) -> impl Iterator<Item = Option<P>> + '_ {
+        self.stripes.iter().map(|stripe| stripe.parent)
+    }
+
+    /// The peers that this node feeds in a stripe.
+    pub fn children(&self, stripe: u8) -> impl Iterator<Item = P> + '_ {
+        let stripe = self.stripes.get(usize::from(stripe));
+        stripe.into_iter().flat_map(|stripe| stripe.children.iter().map(|child| child.peer))
+    }
+
+    fn is_source(&self) -> bool {
+        self.planner.is_none()
+    }
+
+    /// Takes what the stream is; a new life of its source makes everything new.
+    fn learn(&mut self, facts: StreamFacts, now: Instant) {
+        self.facts = Some(facts);
+        let rate = facts.rate_bytes_per_s;
+        let burst = Duration::from_millis(250);
+        self.repair_budget = Some(Bucket::new((rate / 2).max(20_000), burst, 64 * 1_500, now));
+        self.stripes = (0..facts.stripes).map(|_| Stripe::new(now)).collect();
+        self.tracks.clear();
+        self.missing.clear();
+        self.missing_at = DeadlineIndex::new();
+        self.history.clear();
+        self.history_flying = 0;
+        self.owed.clear();
+    }
+
+    fn say_watch(&mut self, _now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        if let Some(to) = self.planner {
+            let message = ForestMessage::Watch {
+                swarm: self.swarm,
+                upload_bytes_per_s: self.config.upload_bytes_per_s,
+            };
+            actions.push(RelayAction::Send { to, message, class: Class::Control });
+        }
+    }
+
+    fn stripe_of(&self, number: u64) -> usize {
+        (number % self.stripes.len().max(1) as u64) as usize
+    }
+
+    fn stream_us(&self, now: Instant) -> u64 {
+        let us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX).saturating_add(self.clock_offset_us);
+        u64::try_from(us).unwrap_or(0)
+    }
+
+    fn stream_ms(&self, now: Instant) -> u64 {
+        self.stream_us(now) / 1_000
+    }
+
+    /// The local time of a point in stream time.
+    fn local_time(&self, stream_ms: u64) -> Instant {
+        let us = i64::try_from(stream_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+        Instant::from_micros(u64::try_from(us.saturating_sub(self.clock_offset_us)).unwrap_or(0))
+    }
+
+    fn children_count(&self) -> usize {
+        self.stripes.iter().map(|stripe| stripe.children.len()).sum()
+    }
+
+    /// How many (child, stripe) pairs the upload carries. A little more than a plan hands out, for those who lost
+    /// their parent.
+    fn slots(&self) -> usize {
+        let Some(facts) = &self.facts else { return 0 };
+        let upload = self.load.upload_bytes_per_s.unwrap_or(self.config.upload_bytes_per_s);
+        let all = u128::from(upload) * u128::from(facts.stripes) * SLOT_PERCENT;
+        let each = u128::from(facts.rate_bytes_per_s.max(1)) * 100;
+        usize::try_from(all / each).unwrap_or(usize::MAX).min(SLOTS_MAX)
+    }
+
+    fn send(&self, to: P, message: ForestMessage<P>, actions: &mut Vec<RelayAction<P>>) {
+        actions.push(RelayAction::Send { to, message, class: Class::Control });
+    }
+}
+
+/// How much of the upload is given out, in percent.
+const SLOT_PERCENT: u128 = 97;
+
+/// (Child, stripe) pairs, at most: each costs a send for every chunk of the stripe.
+const SLOTS_MAX: usize = 4_096;
+
+impl<P: Copy + Eq> Stripe<P> {
+    fn new(now: Instant) -> Self {
+        Self {
+            parent: None,
+            candidate: None,
+            backups: SmallVec::new(),
+            tried: SmallVec::new(),
+            children: Vec::new(),
+            path: Vec::new(),
+            heard: now,
+            believed_until: now,
+            interval_us: 0,
+            deviation_us: 0,
+            delay_us: 0,
+            slow: 0,
+            stalled: false,
+            lost: None,
+            retry_at: None,
+            edges: SmallVec::new(),
+        }
+    }
+
+    fn edge(&mut self, track: u8) -> Option<&mut u64> {
+        self.edges.iter_mut().find(|(edge, _)| *edge == track).map(|(_, next)| next)
+    }
+
+    fn set_edge(&mut self, track: u8, next: u64) {
+        match self.edge(track) {
+            Some(edge) => *edge = next,
+            None => self.edges.push((track, next)),
+        }
+    }
+}
+
+impl Track {
+    fn new(bytes_max: usize) -> Self {
+        Self {
+            log: TrackLog::new(bytes_max),
+            start: None,
+            joined: SmallVec::new(),
+            next_sequence: 0,
+            newest_captured_ms: 0,
+            chases: true,
+        }
+    }
+}
+
+impl Interest {
+    /// Everything of every track.
+    pub const ALL: Self = Self { tracks: u64::MAX, keyframes: u64::MAX };
+
+    fn covers(self, track: u8, keyframe: bool) -> bool {
+        self.tracks & bit(track) != 0 || keyframe && self.keyframes & bit(track) != 0
+    }
+
+    fn union(self, other: Self) -> Self {
+        Self { tracks: self.tracks | other.tracks, keyframes: self.keyframes | other.keyframes }
+    }
+}
+
+fn bit(track: u8) -> u64 {
+    1 << (track & 63)
+}
+
+/// The stripes of a mask that exist.
+fn stripes_of(mask: u16, stripes: usize) -> impl Iterator<Item = usize> {
+    (0..stripes.min(16)).filter(move |stripe| mask >> stripe & 1 == 1)
+}
+
+/// The overhead that a host's transport adds is part of the rate.
+pub(crate) fn wire_rate(rate_bytes_per_s: u64, redundancy_percent: u16, chunk_bytes: usize, config: &EgressConfig) -> u64 {
+    let chunk = chunk_bytes.max(1) as u128;
+    let wire = chunk + HEADER_BYTES_TYPICAL + config.frame_overhead_bytes as u128;
+    let rate = u128::from(rate_bytes_per_s) * u128::from(redundancy_percent) * wire / (chunk * 100);
+    u64::try_from(rate).unwrap_or(u64::MAX)
+}
+
+const HEADER_BYTES_TYPICAL: u128 = 22;

@@ -1,0 +1,174 @@
+//! What a node can bear: its upload as it proves to be, parents that lag behind, layers that come in time.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::{Relay, RelayAction};
+use crate::io::Class;
+use crate::time::Instant;
+use crate::wire::{ForestMessage, WirePeer};
+
+/// The upload as it proves to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    /// Less than was declared; `None`: as declared.
+    pub(super) upload_bytes_per_s: Option<u64>,
+    /// The least that waited to be sent since the last look.
+    backlog_min: Option<usize>,
+    /// Looks in a row with a standing queue, and without any.
+    long: u8,
+    short: u8,
+    told: Instant,
+}
+
+/// How the layers fare.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Quality {
+    /// The highest layer of the pictures of which something came.
+    seen: u8,
+    /// The highest that is wanted, if that was lowered.
+    limit: Option<u8>,
+    good: u32,
+    bad: u32,
+    /// Looks in a row without a bad frame.
+    calm: u16,
+    /// How many such looks it takes before a layer is tried again.
+    patience: u16,
+}
+
+/// A standing queue of this length means that too much was promised (Nichols and Jacobson's CoDel looks at the minimum, too).
+const QUEUE_LONG: Duration = Duration::from_millis(40);
+const QUEUE_SHORT: Duration = Duration::from_millis(5);
+
+/// After so many looks with hardly a queue a little more is promised again.
+const CALM_LOOKS: u8 = 10;
+
+/// The planner is reminded of the true upload this often.
+const REMIND: Duration = Duration::from_secs(30);
+
+/// A parent lags behind if its chunks are older than those of the others by this much, so many looks in a row.
+const LAG: Duration = Duration::from_millis(200);
+const LAG_LOOKS: u8 = 3;
+
+/// Looks before a layer is tried again: at first, and at most.
+const PATIENCE_MIN: u16 = 8;
+const PATIENCE_MAX: u16 = 64;
+
+const VISUAL: u8 = 1;
+
+impl Load {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { upload_bytes_per_s: None, backlog_min: None, long: 0, short: 0, told: now }
+    }
+}
+
+impl<P: WirePeer> Relay<P> {
+    /// How many bytes wait to be sent, as the scheduler sees it.
+    pub fn note_backlog(&mut self, bytes: usize) {
+        self.load.backlog_min = Some(self.load.backlog_min.map_or(bytes, |least| least.min(bytes)));
+    }
+
+    pub(super) fn note_delay(&mut self, index: usize, captured_ms: u32, now: Instant) {
+        let captured_us = u64::from(captured_ms) * 1_000;
+        let delay_us = u32::try_from(self.stream_us(now).saturating_sub(captured_us)).unwrap_or(u32::MAX / 2);
+        let stripe = &mut self.stripes[index];
+        stripe.delay_us =
+            if stripe.delay_us == 0 { delay_us } else { stripe.delay_us - stripe.delay_us / 8 + delay_us / 8 };
+    }
+
+    pub(super) fn note_frame(&mut self, track: u8, in_time: bool) {
+        if track >> 3 != VISUAL {
+            return;
+        }
+        self.quality.seen = self.quality.seen.max(track & 7);
+        if in_time {
+            self.quality.good += 1;
+        } else {
+            self.quality.bad += 1;
+        }
+    }
+
+    /// Looks at all three, once a tick.
+    pub(super) fn look_at_load(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        self.look_at_upload(now, actions);
+        self.look_at_parents(now, actions);
+        self.look_at_layers(actions);
+    }
+
+    fn look_at_upload(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        let declared = self.config.upload_bytes_per_s;
+        let Some(backlog) = self.load.backlog_min.take().filter(|_| declared > 0) else { return };
+        let upload = self.load.upload_bytes_per_s.unwrap_or(declared);
+        let wait_us = (backlog as u64).saturating_mul(1_000_000) / declared;
+        let wait = Duration::from_micros(wait_us);
+        self.load.long = if wait > QUEUE_LONG { self.load.long.saturating_add(1) } else { 0 };
+        self.load.short = if wait < QUEUE_SHORT { self.load.short.saturating_add(1) } else { 0 };
+        let mut estimate = upload;
+        if self.load.long >= 2 {
+            self.load.long = 0;
+            estimate = (upload * 85 / 100).max(1);
+        } else if self.load.short >= CALM_LOOKS && upload < declared {
+            self.load.short = 0;
+            estimate = (upload * 110 / 100 + 1).min(declared);
+        }
+        let changed = estimate != upload;
+        self.load.upload_bytes_per_s = (estimate < declared).then_some(estimate);
+        let Some(to) = self.planner.filter(|_| changed || now - self.load.told >= REMIND) else { return };
+        self.load.told = now;
+        let message = ForestMessage::Upload { bytes_per_s: estimate };
+        actions.push(RelayAction::Send { to, message, class: Class::High });
+    }
+
+    /// A parent whose chunks are much older than those of the others is replaced.
+    fn look_at_parents(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        let fed = self.stripes.iter().filter(|stripe| stripe.parent.is_some() && stripe.delay_us > 0);
+        let mut delays: SmallVec<[u32; 16]> = fed.map(|stripe| stripe.delay_us).collect();
+        if delays.len() < 3 {
+            return;
+        }
+        delays.sort_unstable();
+        let usual = delays[delays.len() / 2];
+        let limit = usual + (usual / 2).max(LAG.as_micros() as u32);
+        for index in 0..self.stripes.len() {
+            let stripe = &mut self.stripes[index];
+            let lags = stripe.parent.is_some() && stripe.delay_us > limit;
+            stripe.slow = if lags { stripe.slow.saturating_add(1) } else { 0 };
+            if stripe.slow >= LAG_LOOKS && stripe.candidate.is_none() {
+                stripe.slow = 0;
+                stripe.delay_us = 0;
+                self.stats.failovers += 1;
+                self.parent_failed(index, now, actions);
+            }
+        }
+        self.flush_reports(actions);
+    }
+
+    /// Fewer layers at once when frames come too late, one more after a while without.
+    fn look_at_layers(&mut self, actions: &mut Vec<RelayAction<P>>) {
+        let quality = &mut self.quality;
+        let (good, bad) = (core::mem::take(&mut quality.good), core::mem::take(&mut quality.bad));
+        if quality.seen == 0 || good + bad == 0 {
+            return;
+        }
+        let now = quality.limit.unwrap_or(quality.seen);
+        if bad * 20 > good + bad {
+            quality.calm = 0;
+            if now > 0 {
+                let again = quality.limit.is_some();
+                quality.patience =
+                    if again { (quality.patience * 2).min(PATIENCE_MAX) } else { quality.patience.max(PATIENCE_MIN) };
+                quality.limit = Some(now - 1);
+                actions.push(RelayAction::Quality { layer: now - 1 });
+            }
+            return;
+        }
+        quality.calm = quality.calm.saturating_add(1);
+        if now < quality.seen && quality.calm >= quality.patience.max(PATIENCE_MIN) {
+            quality.calm = 0;
+            quality.limit = Some(now + 1);
+            actions.push(RelayAction::Quality { layer: now + 1 });
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Gaps, late joining, and what others ask for.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use smallvec::{SmallVec, smallvec};
+
+use super::{Missing, RTT_GUESS, Relay, RelayAction, Track};
+use crate::io::Class;
+use crate::log::RangeSet;
+use crate::time::Instant;
+use crate::wire::{ForestMessage, TrackPosition, WirePeer};
+
+/// Chunks missed at a time, at most; beyond, the application is told when their deadline passes.
+const MISSING_MAX: usize = 4_096;
+
+/// Chunks of the history that are asked for at a time.
+const HISTORY_FLYING_MAX: usize = 96;
+
+/// How often the next part of the history is asked for.
+const HISTORY_STEP: Duration = Duration::from_millis(20);
+
+/// Chunks that others wait for while this node waits for them itself, at most.
+const OWED_MAX: usize = 4_096;
+
+/// Chunks named in one request, at most: it must fit a frame.
+const NAMED_MAX: usize = 64;
+
+/// Chunks looked at for one request, at most.
+const WANTED_MAX: u64 = 1_024;
+
+/// A chunk is asked for so often, then left to its deadline.
+const TRIES_MAX: u8 = 12;
+
+/// What was sent before a message usually arrives before it, or this much later.
+const UNDER_WAY: Duration = Duration::from_millis(40);
+
+/// How far back a gap is chased, in chunks of a stripe.
+const GAP_MAX: u64 = 512;
+
+impl<P: WirePeer> Relay<P> {
+    /// A parent feeds a stripe from now on: what it sent before is asked for. Of one that did already, only tracks that
+    /// are new here count.
+    pub(super) fn catch_up(
+        &mut self,
+        index: usize,
+        positions: &[TrackPosition],
+        is_new: bool,
+        now: Instant,
+    ) {
+        let stripes = self.stripes.len() as u64;
+        let bytes_max = self.config.retained_bytes_max;
+        let patience_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
+        let patient_until_ms = self.stream_ms(now) + patience_ms;
+        let begins = !self.tracks.values().any(|track| track.log.has_started());
+        for position in positions {
+            let keyframes_only = self.wants.tracks & super::bit(position.track) == 0;
+            let track = self.tracks.entry(position.track).or_insert_with(|| {
+                let mut track = Track::new(bytes_max);
+                track.log.keyframes_only = keyframes_only;
+                track.log.be_patient_until(patient_until_ms);
+                track.chases = begins;
+                track
+            });
+            let first = first_of_stripe(position.end, index as u64, stripes);
+            if let Some(group) = position.group.filter(|_| track.chases && !track.log.has_started()) {
+                // The oldest start that is known: later ones mean less to see, not sooner.
+                let start = track.start.map_or(group, |start| start.min(group));
+                track.start = Some(start);
+            }
+            let before = self.stripes[index].edge(position.track).copied();
+            match before {
+                None if track.chases => track.joined.push((index as u8, first)),
+                None => {}
+                Some(next) => {
+                    let from = next.max(first.saturating_sub(GAP_MAX * stripes));
+                    // What a parent has sent already may be on its way.
+                    let at = if is_new { now } else { now + UNDER_WAY };
+                    for number in (first_of_stripe(from, index as u64, stripes)..first).step_by(stripes as usize) {
+                        self.miss_from(position.track, number, false, at);
+                    }
+                }
+            }
+            if is_new || before.is_none() {
+                let next = before.map_or(first, |next| next.max(first));
+                self.stripes[index].set_edge(position.track, next);
+            }
+        }
+    }
+
+    /// Notes the history to be asked for, of those stripes whose beginning is known.
+    pub(super) fn chase_history(&mut self, now: Instant) {
+        let stripes = self.stripes.len() as u64;
+        for (&id, track) in &mut self.tracks {
+            let Some(start) = track.start else { continue };
+            for (index, end) in core::mem::take(&mut track.joined) {
+                let from = first_of_stripe(start, index.into(), stripes);
+                let numbers = (from..end).step_by(stripes as usize);
+                let lacking = numbers.filter(|&number| !track.log.holds(number));
+                self.history.extend(lacking.map(|number| (id, number)).take(MISSING_MAX));
+            }
+        }
+        while self.history.len() > MISSING_MAX {
+            self.history.pop_first();
+        }
+        if !self.history.is_empty() && self.history_at.is_none() {
+            self.history_at = Some(now);
+        }
+    }
+
+    /// Notes that a chunk is missed, to be asked for now.
+    pub(super) fn miss(&mut self, track: u8, number: u64, history: bool, now: Instant) {
+        self.miss_from(track, number, history, now);
+    }
+
+    /// Asks for the known holes of a stripe in which nothing comes any more: there is no later chunk to show them.
+    pub(super) fn miss_holes(&mut self, index: usize, now: Instant) {
+        let stripes = self.stripes.len() as u64;
+        let edges = self.stripes[index].edges.clone();
+        for (id, edge) in edges {
+            if !self.subtree_wants(index, id) {
+                continue;
+            }
+            let Some(track) = self.tracks.get(&id) else { continue };
+            let holes: SmallVec<[u64; 16]> = track
+                .log
+                .holes(edge..u64::MAX)
+                .filter(|number| number % stripes == index as u64)
+                .take(GAP_MAX as usize)
+                .collect();
+            for number in holes {
+                self.miss(id, number, false, now);
+            }
+        }
+    }
+
+    /// Notes that a chunk is missed, to be asked for from `at` on.
+    fn miss_from(&mut self, track: u8, number: u64, history: bool, at: Instant) {
+        let key = (track, number);
+        if self.missing.len() >= MISSING_MAX || self.missing.contains_key(&key) {
+            return;
+        }
+        let Some(state) = self.tracks.get(&track) else { return };
+        if state.log.holds(number) || number < state.log.floor() {
+            return;
+        }
+        self.history.remove(&key);
+        self.history_flying += usize::from(history);
+        self.missing.insert(key, Missing { tries: 0, history });
+        self.missing_at.set(key, Some(at));
+    }
+
+    /// A chunk is here, or not worth asking for. True if it was missed.
+    pub(super) fn found(&mut self, track: u8, number: u64) -> Option<Missing> {
+        let key = (track, number);
+        if !self.history.is_empty() {
+            self.history.remove(&key);
+        }
+        let missing = self.missing.remove(&key)?;
+        self.history_flying -= usize::from(missing.history);
+        self.missing_at.set(key, None);
+        Some(missing)
+    }
+
+    /// Asks for what is missed and due.
+    pub(super) fn pump(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        if self.history_at.is_some_and(|at| at <= now) {
+            self.ask_history(now);
+        }
+        if self.missing_at.next().is_none_or(|at| at > now) {
+            return;
+        }
+        let now_ms = self.stream_ms(now);
+        let mut asks: BTreeMap<(P, bool), BTreeMap<u8, RangeSet>> = BTreeMap::new();
+        while let Some((track, number)) = self.missing_at.pop_due(now) {
+            let Some(missing) = self.missing.get(&(track, number)).copied() else { continue };
+            let Some(state) = self.tracks.get(&track) else { continue };
+            let use_by = state.log.use_by_ms(number);
+            let late = !missing.history && use_by.is_some_and(|at| at <= now_ms);
+            if late || missing.tries >= TRIES_MAX || state.log.is_settled(number) {
+                self.found(track, number);
+                continue;
+            }
+            let peer = self.holder(number, missing.tries);
+            let affordable = missing.history
+                || self.repair_budget.as_mut().is_none_or(|budget| budget.bytes(now) >= CHUNK_BYTES);
+            let (Some(peer), true) = (peer, affordable) else {
+                self.missing_at.set((track, number), Some(now + RETRY));
+                continue;
+            };
+            if let Some(budget) = self.repair_budget.as_mut().filter(|_| !missing.history) {
+                budget.spend(CHUNK_BYTES);
+            }
+            let rtt = self.peers.get(&peer).map_or(RTT_GUESS, |peer| peer.rtt);
+            let wait = rtt + rtt / 4 + if missing.history { RETRY * 5 } else { RETRY };
+            if let Some(missing) = self.missing.get_mut(&(track, number)) {
+                missing.tries += 1;
+            }
+            self.missing_at.set((track, number), Some(now + wait));
+            asks.entry((peer, missing.history)).or_default().entry(track).or_default().insert(number..number + 1);
+        }
+        for ((to, history), tracks) in asks {
+            for (track, mut ranges) in tracks {
+                while !ranges.is_empty() {
+                    let part = take_ranges(&mut ranges, NAMED_MAX);
+                    self.stats.wants_sent += 1;
+                    let message = ForestMessage::Want { history, tracks: alloc::vec![(track, part)] };
+                    self.send(to, message, actions);
+                }
+            }
+        }
+    }
+
+    /// Who is asked for a chunk: the stripe's parent first, then the others in turn.
+    fn holder(&self, number: u64, tries: u8) -> Option<P> {
+        let stripe = self.stripe_of(number);
+        let own = self.stripes.get(stripe)?.parent;
+        if tries < 2 && own.is_some() {
+            return own;
+        }
+        let mut parents: SmallVec<[P; 16]> = SmallVec::new();
+        let count = self.stripes.len();
+        for offset in 1..=count {
+            let parent = self.stripes[(stripe + offset) % count].parent;
+            if let Some(parent) = parent.filter(|parent| !parents.contains(parent)) {
+                parents.push(parent);
+            }
+        }
+        if parents.is_empty() { None } else { Some(parents[usize::from(tries) % parents.len()]) }
+    }
+
+    /// Asks for the next part of the history: at most at twice the rate of the stream, keyframes first by nature.
+    fn ask_history(&mut self, now: Instant) {
+        self.history_at = None;
+        let rate = self.facts.map_or(0, |facts| facts.rate_bytes_per_s);
+        let step = (rate * 2 * HISTORY_STEP.as_millis() as u64 / (1_000 * CHUNK_BYTES)).max(2) as usize;
+        // The first picture is not kept waiting.
+        let started = self.tracks.values().any(|track| track.log.has_started());
+        let step = if started { step } else { HISTORY_FLYING_MAX };
+        let room = HISTORY_FLYING_MAX.saturating_sub(self.history_flying).min(step);
+        for _ in 0..room {
+            let Some((track, number)) = self.history.pop_first() else { break };
+            self.miss(track, number, true, now);
+        }
+        if !self.history.is_empty() {
+            self.history_at = Some(now + HISTORY_STEP);
+        }
+    }
+
+    // --- for others -----------------------------------------------------------------------------------------------
+
+    pub(super) fn on_want(
+        &mut self,
+        from: P,
+        history: bool,
+        tracks: &[(u8, RangeSet)],
+        now: Instant,
+        actions: &mut Vec<RelayAction<P>>,
+    ) {
+        self.stats.wants_received += 1;
+        let is_child = self.stripes.iter().any(|stripe| stripe.children.iter().any(|child| child.peer == from));
+        if !is_child {
+            // It missed our farewell, or never asked properly.
+            self.send(from, ForestMessage::Detach { stripes: u16::MAX }, actions);
+            return;
+        }
+        let mut gone: Vec<(u8, RangeSet)> = Vec::new();
+        let mut left = WANTED_MAX;
+        for (id, ranges) in tracks {
+            for range in ranges.iter() {
+                for number in range.start..range.end.min(range.start.saturating_add(left)) {
+                    left -= 1;
+                    self.serve(from, *id, number, history, &mut gone, now, actions);
+                }
+            }
+        }
+        if !gone.is_empty() {
+            self.send(from, ForestMessage::Gone { tracks: gone }, actions);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one chunk of one request")]
+    fn serve(
+        &mut self,
+        to: P,
+        id: u8,
+        number: u64,
+        history: bool,
+        gone: &mut Vec<(u8, RangeSet)>,
+        now: Instant,
+        actions: &mut Vec<RelayAction<P>>,
+    ) {
+        let held = self.tracks.get(&id).and_then(|track| track.log.get(number)).cloned();
+        let Some(frame) = held else {
+            let key = (id, number);
+            let coming = self.missing.contains_key(&key) || self.history.contains(&key);
+            self.stats.chunks_unserved += 1;
+            let known = self.tracks.get(&id).is_some_and(|track| number >= track.log.end());
+            if coming && (self.owed.len() < OWED_MAX || self.owed.contains_key(&key)) {
+                let waiting = self.owed.entry(key).or_insert_with(|| smallvec![]);
+                if waiting.len() < 8 && !waiting.contains(&to) {
+                    waiting.push(to);
+                }
+            } else if !known {
+                match gone.iter_mut().find(|(track, _)| *track == id) {
+                    Some((_, ranges)) => ranges.insert(number..number + 1),
+                    None => {
+                        let mut ranges = RangeSet::new();
+                        ranges.insert(number..number + 1);
+                        gone.push((id, ranges));
+                    }
+                }
+            }
+            return;
+        };
+        let budget = self.peers.get_mut(&to).and_then(|peer| peer.serve_budget.as_mut());
+        if let Some(budget) = budget {
+            if budget.bytes(now) < frame.len() as u64 {
+                self.stats.chunks_unserved += 1;
+                return;
+            }
+            budget.spend(frame.len() as u64);
+        }
+        self.stats.chunks_served += 1;
+        let keyframe = self.tracks.get(&id).is_some_and(|track| track.log.is_keyframe(number));
+        let class = if !history || keyframe { Class::High } else { Class::Background };
+        actions.push(RelayAction::Pass { to, frame, class, deadline: Instant::MAX });
+    }
+
+    /// The peer lacks them too: somebody else is asked, soon.
+    pub(super) fn on_gone(&mut self, from: P, tracks: &[(u8, RangeSet)], now: Instant) {
+        let knows = self.stripes.iter().any(|stripe| stripe.parent == Some(from));
+        let mut left = WANTED_MAX;
+        for (track, ranges) in tracks.iter().filter(|_| knows) {
+            for range in ranges.iter() {
+                for number in range.start..range.end.min(range.start.saturating_add(left)) {
+                    left -= 1;
+                    let key = (*track, number);
+                    if let Some(missing) = self.missing.get_mut(&key) {
+                        missing.tries = missing.tries.max(2);
+                        self.missing_at.set(key, Some(now + HISTORY_STEP / 4));
+                    }
+                }
+            }
+        }
+    }
+}
+
+const RETRY: Duration = Duration::from_millis(20);
+
+/// What a chunk counts for in budgets of repair.
+const CHUNK_BYTES: u64 = 1_200;
+
+/// The first number from `from` on that is in the stripe.
+pub(super) fn first_of_stripe(from: u64, stripe: u64, stripes: u64) -> u64 {
+    from + (stripe + stripes - from % stripes) % stripes
+}
+
+fn take_ranges(ranges: &mut RangeSet, count: usize) -> RangeSet {
+    let mut part = RangeSet::new();
+    for range in ranges.iter().take(count) {
+        part.insert(range);
+    }
+    ranges.subtract(&part);
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_a_stripe_follow_each_other() {
+        assert_eq!(first_of_stripe(0, 3, 8), 3);
+        assert_eq!(first_of_stripe(3, 3, 8), 3);
+        assert_eq!(first_of_stripe(4, 3, 8), 11);
+        assert_eq!(first_of_stripe(17, 0, 8), 24);
+    }
+}

@@ -1,0 +1,399 @@
+//! One track of a livestream at a relay: the chunks that are held, frame by frame, and what is owed to the application.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use bytes::Bytes;
+
+use crate::wire::Chunk;
+
+/// Chunks and frames of one track, from the oldest that is kept to the newest that is known.
+///
+/// Chunks are kept as the frames in which they came, so that passing one on copies nothing.
+#[derive(Debug)]
+pub(super) struct TrackLog {
+    /// In the order of their first chunks. Frames of which nothing came yet are not here.
+    frames: VecDeque<Frame>,
+    /// Everything below was let go.
+    floor: u64,
+    /// One past the newest chunk known of.
+    end: u64,
+    bytes: usize,
+    bytes_max: usize,
+    /// Whether only keyframes are delivered.
+    pub(super) keyframes_only: bool,
+    /// The next frame for the application, once it has had a keyframe.
+    cursor: Option<u64>,
+    /// Frames are not given up before this time: who has just come catches up first.
+    grace_ms: u64,
+}
+
+/// A frame of which at least one chunk came.
+#[derive(Debug)]
+struct Frame {
+    first: u64,
+    sequence: u64,
+    captured_ms: u32,
+    deadline_ms: u32,
+    data: u8,
+    /// Data chunks and parity chunks that are missing.
+    missing: u8,
+    keyframe: bool,
+    reed_solomon: bool,
+    /// It was delivered, or given up.
+    settled: bool,
+    chunks: Box<[Option<Bytes>]>,
+}
+
+/// What became of a chunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Inserted {
+    /// It is new.
+    New,
+    /// It was here.
+    Duplicate,
+    /// It is below what is kept.
+    TooOld,
+    /// It contradicts what is known.
+    Contradiction,
+}
+
+/// A frame for the application.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Ready {
+    pub(super) sequence: u64,
+    pub(super) keyframe: bool,
+    pub(super) captured_ms: u32,
+    pub(super) deadline_ms: u32,
+    pub(super) chunks: Vec<Bytes>,
+}
+
+/// Frames kept at most: each costs some memory of its own, however small it is.
+const FRAMES_MAX: usize = 4_096;
+
+impl TrackLog {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            floor: 0,
+            end: 0,
+            bytes: 0,
+            bytes_max,
+            keyframes_only: false,
+            cursor: None,
+            grace_ms: 0,
+        }
+    }
+
+    /// Gives no frame up before this time.
+    pub(super) fn be_patient_until(&mut self, ms: u64) {
+        self.grace_ms = ms;
+    }
+
+    /// One past the newest chunk known of.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Nothing below is kept or taken.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn has_started(&self) -> bool {
+        self.cursor.is_some()
+    }
+
+    /// The chunk `number`, as it is passed on.
+    pub(super) fn get(&self, number: u64) -> Option<&Bytes> {
+        let frame = &self.frames[self.frame_of(number)?];
+        frame.chunks[(number - frame.first) as usize].as_ref()
+    }
+
+    pub(super) fn holds(&self, number: u64) -> bool {
+        self.get(number).is_some()
+    }
+
+    /// Whether the frame of `number` is known and done with: nothing of it is worth asking for.
+    pub(super) fn is_settled(&self, number: u64) -> bool {
+        number < self.floor || self.frame_of(number).is_some_and(|at| self.frames[at].is_complete())
+    }
+
+    /// Whether `number` is known to belong to a keyframe.
+    pub(super) fn is_keyframe(&self, number: u64) -> bool {
+        self.frame_of(number).is_some_and(|at| self.frames[at].keyframe)
+    }
+
+    /// When the frame of `number`, or the next one that is known, was captured, and how long it is of use.
+    pub(super) fn use_by_ms(&self, number: u64) -> Option<u64> {
+        let at = self.frames.partition_point(|frame| frame.end() <= number);
+        self.frames.get(at).map(Frame::use_by_ms)
+    }
+
+    /// The first chunk of the newest keyframe of which all data is here; failing that, of the oldest that is under way.
+    pub(super) fn group(&self) -> Option<u64> {
+        let whole = self.frames.iter().rev().find(|frame| frame.keyframe && frame.is_complete());
+        whole.or_else(|| self.frames.iter().find(|frame| frame.keyframe)).map(|frame| frame.first)
+    }
+
+    /// The capture time of the newest keyframe of which something is here.
+    pub(super) fn newest_keyframe_ms(&self) -> Option<u32> {
+        self.frames.iter().rev().find(|frame| frame.keyframe).map(|frame| frame.captured_ms)
+    }
+
+    /// Takes a chunk, encoded alone in a frame. `deadline_ms` is that of the stream.
+    pub(super) fn insert(&mut self, chunk: &Chunk, encoded: Bytes, deadline_ms: u32) -> Inserted {
+        let first = chunk.number - u64::from(chunk.index);
+        if first < self.floor {
+            return Inserted::TooOld;
+        }
+        let at = self.frames.partition_point(|frame| frame.first < first);
+        let fits = match self.frames.get(at) {
+            Some(frame) if frame.first == first => frame.agrees(chunk),
+            _ => self.fits(at, first, chunk),
+        };
+        if !fits {
+            return Inserted::Contradiction;
+        }
+        if self.frames.get(at).is_none_or(|frame| frame.first != first) {
+            self.frames.insert(at, Frame::new(first, chunk, deadline_ms));
+        }
+        let frame = &mut self.frames[at];
+        let slot = &mut frame.chunks[usize::from(chunk.index)];
+        if slot.is_some() {
+            return Inserted::Duplicate;
+        }
+        self.bytes += encoded.len();
+        *slot = Some(encoded);
+        if chunk.index < chunk.data {
+            frame.missing -= 1;
+        }
+        self.end = self.end.max(frame.end());
+        Inserted::New
+    }
+
+    /// Whether a frame that is not known goes between its neighbours.
+    fn fits(&self, at: usize, first: u64, chunk: &Chunk) -> bool {
+        let end = first + u64::from(chunk.data) + u64::from(chunk.parity);
+        let before = at.checked_sub(1).and_then(|at| self.frames.get(at));
+        before.is_none_or(|frame| frame.end() <= first && frame.sequence < chunk.sequence)
+            && self.frames.get(at).is_none_or(|frame| end <= frame.first && chunk.sequence < frame.sequence)
+    }
+
+    /// The chunks of the frame of `number`, if it lacks data but parity came: to be rebuilt. With the number of its
+    /// first chunk, how many chunks are data, and whether the parity is that of Reed and Solomon.
+    pub(super) fn rebuildable(&self, number: u64) -> Option<Rebuildable<'_>> {
+        let frame = &self.frames[self.frame_of(number)?];
+        let spare = frame.chunks.iter().skip(usize::from(frame.data)).flatten().count();
+        if frame.is_complete() || frame.settled || spare == 0 {
+            return None;
+        }
+        Some(Rebuildable {
+            first: frame.first,
+            data: frame.data,
+            missing: frame.missing,
+            spare,
+            reed_solomon: frame.reed_solomon,
+            chunks: &frame.chunks,
+        })
+    }
+
+    /// Data chunks of known, unsettled frames in `range` that are not here.
+    pub(super) fn holes(&self, range: Range<u64>) -> impl Iterator<Item = u64> + '_ {
+        let from = self.frames.partition_point(|frame| frame.end() <= range.start);
+        let frames = self.frames.range(from..).take_while(move |frame| frame.first < range.end);
+        frames.filter(|frame| !frame.settled && !frame.is_complete()).flat_map(|frame| {
+            let data = frame.chunks.iter().take(usize::from(frame.data)).enumerate();
+            data.filter(|(_, chunk)| chunk.is_none()).map(|(index, _)| frame.first + index as u64)
+        })
+    }
+
+    /// The next frame for the application, if there is one. In order: only the one after the last. Otherwise any that
+    /// is complete. The first is always a keyframe.
+    pub(super) fn next_ready(&mut self, in_order: bool) -> Option<Ready> {
+        let keyframes_only = self.keyframes_only;
+        let at = match self.cursor {
+            None => self.frames.iter().position(|frame| {
+                frame.keyframe && frame.is_complete() && !frame.settled
+            })?,
+            Some(cursor) if in_order && !keyframes_only => {
+                let at = self.first_open(cursor);
+                let frame = self.frames.get(at)?;
+                if frame.sequence != cursor || !frame.is_complete() {
+                    return None;
+                }
+                at
+            }
+            Some(cursor) => {
+                let from = self.first_open(cursor);
+                let wanted = |frame: &Frame| !frame.settled && (frame.keyframe || !keyframes_only);
+                let mut open = self.frames.range(from..);
+                from + open.position(|frame| wanted(frame) && frame.is_complete())?
+            }
+        };
+        let frame = &mut self.frames[at];
+        frame.settled = true;
+        let ready = Ready {
+            sequence: frame.sequence,
+            keyframe: frame.keyframe,
+            captured_ms: frame.captured_ms,
+            deadline_ms: frame.deadline_ms,
+            chunks: frame.chunks.iter().take(usize::from(frame.data)).flatten().cloned().collect(),
+        };
+        let skips = self.cursor.is_none() || keyframes_only;
+        if skips {
+            // What is older is of no use to this application, only to others.
+            self.cursor = Some(ready.sequence + 1);
+        }
+        self.advance();
+        Some(ready)
+    }
+
+    /// The application gets nothing more of this track, until a new keyframe.
+    pub(super) fn stop_delivery(&mut self) {
+        self.cursor = None;
+        for frame in &mut self.frames {
+            frame.settled = true;
+        }
+    }
+
+    /// The application has these frames already: it published them.
+    pub(super) fn skip_delivery(&mut self) {
+        if let Some(frame) = self.frames.back_mut() {
+            frame.settled = true;
+        }
+    }
+
+    /// When the oldest frame that the application waits for is of no use any more, in stream time.
+    pub(super) fn next_use_by_ms(&self) -> Option<u64> {
+        let from = self.first_open(self.cursor?);
+        self.frames.range(from..).find(|frame| !frame.settled).map(|frame| frame.use_by_ms().max(self.grace_ms))
+    }
+
+    /// Gives up frames whose time has passed; tells which, as ranges of sequences.
+    pub(super) fn expire(&mut self, now_ms: u64, lagged: &mut Vec<Range<u64>>) {
+        let Some(cursor) = self.cursor else { return };
+        let mut next = cursor;
+        for at in self.first_open(cursor)..self.frames.len() {
+            let frame = &mut self.frames[at];
+            if frame.use_by_ms().max(self.grace_ms) > now_ms {
+                break;
+            }
+            let was_settled = core::mem::replace(&mut frame.settled, true);
+            let sequence = frame.sequence;
+            if !self.keyframes_only {
+                // Frames of which nothing ever came lie between.
+                let end = if was_settled { sequence } else { sequence + 1 };
+                push_range(lagged, next..end);
+            } else if frame.keyframe && !was_settled {
+                push_range(lagged, sequence..sequence + 1);
+            }
+            next = sequence + 1;
+        }
+        self.cursor = Some(next);
+        self.advance();
+    }
+
+    /// Lets go of what nobody needs any more: what is older than both the newest group and `keep_from_ms`, and what does
+    /// not fit.
+    pub(super) fn trim(&mut self, keep_from_ms: u64) {
+        let whole = self.frames.iter().rev().find(|frame| frame.keyframe && frame.is_complete());
+        let group = whole.map_or(self.floor, |frame| frame.first);
+        while let Some(frame) = self.frames.front() {
+            let old = frame.end() <= group && u64::from(frame.captured_ms) < keep_from_ms;
+            let full = self.bytes > self.bytes_max || self.frames.len() > FRAMES_MAX;
+            if !old && !full {
+                break;
+            }
+            self.bytes -= frame.chunks.iter().flatten().map(Bytes::len).sum::<usize>();
+            self.floor = frame.end();
+            self.frames.pop_front();
+        }
+    }
+
+    fn frame_of(&self, number: u64) -> Option<usize> {
+        let at = self.frames.partition_point(|frame| frame.end() <= number);
+        self.frames.get(at).filter(|frame| frame.first <= number).map(|_| at)
+    }
+
+    /// Where the frames begin that may still be open.
+    fn first_open(&self, cursor: u64) -> usize {
+        self.frames.partition_point(|frame| frame.sequence < cursor)
+    }
+
+    /// Moves the cursor over what is settled.
+    fn advance(&mut self) {
+        let Some(mut cursor) = self.cursor else { return };
+        for frame in self.frames.range(self.first_open(cursor)..) {
+            if frame.sequence != cursor || !frame.settled {
+                break;
+            }
+            cursor += 1;
+        }
+        self.cursor = Some(cursor);
+    }
+}
+
+fn push_range(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+    match ranges.last_mut() {
+        _ if range.is_empty() => {}
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
+    }
+}
+
+/// A frame that parity may complete.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rebuildable<'a> {
+    pub(super) first: u64,
+    pub(super) data: u8,
+    pub(super) missing: u8,
+    pub(super) spare: usize,
+    pub(super) reed_solomon: bool,
+    /// Encoded, data first.
+    pub(super) chunks: &'a [Option<Bytes>],
+}
+
+impl Frame {
+    fn new(first: u64, chunk: &Chunk, deadline_ms: u32) -> Self {
+        Self {
+            first,
+            sequence: chunk.sequence,
+            captured_ms: chunk.captured_ms,
+            deadline_ms: chunk.deadline_ms.unwrap_or(deadline_ms),
+            data: chunk.data,
+            missing: chunk.data,
+            keyframe: chunk.keyframe,
+            reed_solomon: chunk.reed_solomon,
+            settled: false,
+            chunks: vec![None; usize::from(chunk.data) + usize::from(chunk.parity)].into_boxed_slice(),
+        }
+    }
+
+    fn end(&self) -> u64 {
+        self.first + self.chunks.len() as u64
+    }
+
+    fn is_complete(&self) -> bool {
+        self.missing == 0
+    }
+
+    fn use_by_ms(&self) -> u64 {
+        u64::from(self.captured_ms) + u64::from(self.deadline_ms)
+    }
+
+    fn agrees(&self, chunk: &Chunk) -> bool {
+        self.sequence == chunk.sequence
+            && self.captured_ms == chunk.captured_ms
+            && self.data == chunk.data
+            && self.chunks.len() == usize::from(chunk.data) + usize::from(chunk.parity)
+            && self.keyframe == chunk.keyframe
+    }
+}

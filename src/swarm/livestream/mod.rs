@@ -1,0 +1,598 @@
+//! A livestream: one source, a forest of viewers, and a chat beside it.
+
+mod options;
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+pub use options::{BroadcastOptions, DeliveryOrder, StreamQuality, StreamState, WatchOptions};
+pub(crate) use options::{check_quality, check_upload};
+
+use super::{Guard, SwarmAction, SwarmActions, Topic, TopicOptions};
+use crate::authority::{LivestreamTracks, WriteRefusal};
+use crate::config::Config;
+use crate::error::CommandError;
+use crate::forest::{
+    Interest, PlanConfig, Planner, PlannerAction, PlannerConfig, Publish, Relay, RelayAction, RelayConfig,
+    StreamFacts, stripes_for, wire_rate,
+};
+use crate::gossip::PublishOptions;
+use crate::id::{Epoch, Priority, StateId, SwarmId, UpdateId};
+use crate::interest::{Role, TrackKind};
+use crate::io::{Class, Event, LagReason, Offence, Update};
+use crate::rng::Seed;
+use crate::stats::LivestreamStats;
+use crate::time::Instant;
+use crate::wire::{ForestMessage, MembershipMessage, Message, StreamNotice, WirePeer};
+
+/// One livestream at one node: its source, a viewer, or a tracker.
+#[derive(Debug)]
+pub(crate) struct Livestream<P: WirePeer> {
+    swarm: SwarmId,
+    local: P,
+    source: P,
+    epoch: Epoch,
+    /// Who is asked for places; `None` where this node plans.
+    tracker: Option<P>,
+    /// None at a tracker.
+    relay: Option<Relay<P>>,
+    planner: Option<Planner<P>>,
+    chat: Option<Topic<P>>,
+    /// Who may publish, where there is no chat to ask.
+    guard: Guard<P>,
+    role: Role,
+    quality: StreamQuality,
+    /// The highest layer that is delivered now.
+    layer: u8,
+    layer_changed: bool,
+    told_tracker: Instant,
+    relay_actions: Vec<RelayAction<P>>,
+    planner_actions: Vec<PlannerAction<P>>,
+}
+
+/// A source tells its tracker about the stream this often.
+const ANNOUNCE: Duration = Duration::from_secs(5);
+
+/// What the formula for the number of stripes assumes of links and viewers.
+const LATENCY_TYPICAL: Duration = Duration::from_millis(30);
+const CAPACITY_TYPICAL_PERCENT: u32 = 150;
+
+/// Numbers of media frames begin here, track by track: they share the sequences of their origin with its chat.
+const TRACK_SEQUENCES: u32 = 48;
+
+impl<P: WirePeer> Livestream<P> {
+    /// The source's end.
+    #[allow(clippy::too_many_arguments, reason = "all that makes a livestream")]
+    pub(crate) fn open(
+        local: P,
+        swarm: SwarmId,
+        epoch: Epoch,
+        config: &Config,
+        options: &BroadcastOptions<P>,
+        guard: Guard<P>,
+        seed: Seed,
+        now: Instant,
+    ) -> Result<Self, CommandError> {
+        options.validate()?;
+        let planner_config = planner_config(config, options, epoch);
+        let facts = planner_config.facts;
+        let planner = match options.tracker {
+            Some(_) => None,
+            None => Some(Planner::new(swarm, local, planner_config, now).map_err(CommandError::Plan)?),
+        };
+        let relay_config = RelayConfig {
+            frame_bytes_max: config.frame_bytes_max,
+            upload_bytes_per_s: options.upload_bytes_per_s,
+            retained_bytes_max: options.retained_bytes_max,
+            in_order: true,
+            keyframe_interval: options.keyframe_request_interval,
+        };
+        let relay = Relay::source(local, swarm, relay_config, facts, options.redundancy_percent, now);
+        let chat = options.chat.then(Vec::new);
+        let mut stream = Self::new(local, swarm, epoch, local, config, chat, guard, seed, now);
+        stream.tracker = options.tracker;
+        stream.planner = planner;
+        stream.relay = Some(relay);
+        Ok(stream)
+    }
+
+    /// A viewer's end.
+    #[allow(clippy::too_many_arguments, reason = "all that makes a livestream")]
+    pub(crate) fn watch(
+        local: P,
+        swarm: SwarmId,
+        epoch: Epoch,
+        config: &Config,
+        options: &WatchOptions<P>,
+        guard: Guard<P>,
+        seed: Seed,
+        now: Instant,
+    ) -> Result<Self, CommandError> {
+        options.validate()?;
+        let relay_config = RelayConfig {
+            frame_bytes_max: config.frame_bytes_max,
+            upload_bytes_per_s: options.upload_bytes_per_s.unwrap_or(0),
+            retained_bytes_max: options.retained_bytes_max,
+            in_order: options.order == DeliveryOrder::InOrder,
+            keyframe_interval: Duration::from_secs(1),
+        };
+        let tracker = options.tracker.unwrap_or(options.source);
+        let relay = Relay::viewer(local, swarm, tracker, relay_config, now);
+        let chat = options.chat.then(|| alloc::vec![options.source]);
+        let mut stream = Self::new(local, swarm, epoch, options.source, config, chat, guard, seed, now);
+        stream.tracker = Some(tracker);
+        stream.relay = Some(relay);
+        stream.role = options.role;
+        stream.quality = options.quality;
+        stream.layer = match options.quality {
+            StreamQuality::Auto => LAYER_MAX,
+            StreamQuality::UpTo(layer) => layer,
+        };
+        Ok(stream)
+    }
+
+    /// A tracker's end: it plans for `source` and carries no media.
+    pub(crate) fn track(
+        local: P,
+        swarm: SwarmId,
+        epoch: Epoch,
+        config: &Config,
+        options: &BroadcastOptions<P>,
+        source: P,
+        seed: Seed,
+        now: Instant,
+    ) -> Result<Self, CommandError> {
+        options.validate()?;
+        let planner = Planner::new(swarm, source, planner_config(config, options, Epoch(0)), now);
+        let planner = planner.map_err(CommandError::Plan)?;
+        let mut stream = Self::new(local, swarm, epoch, source, config, None, Guard::new(), seed, now);
+        stream.planner = Some(planner);
+        Ok(stream)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all that makes a livestream")]
+    fn new(
+        local: P,
+        swarm: SwarmId,
+        epoch: Epoch,
+        source: P,
+        config: &Config,
+        chat: Option<Vec<P>>,
+        guard: Guard<P>,
+        seed: Seed,
+        now: Instant,
+    ) -> Self {
+        let (chat, guard) = match chat {
+            Some(contacts) => {
+                let options = TopicOptions::through(contacts);
+                let topic = Topic::new(local, swarm, epoch, config, &options, guard, seed, now);
+                (Some(topic), Guard::new())
+            }
+            None => (None, guard),
+        };
+        Self {
+            swarm,
+            local,
+            source,
+            epoch,
+            tracker: None,
+            relay: None,
+            planner: None,
+            chat,
+            guard,
+            role: Role::Viewer,
+            quality: StreamQuality::Auto,
+            layer: LAYER_MAX,
+            layer_changed: false,
+            told_tracker: now,
+            relay_actions: Vec::new(),
+            planner_actions: Vec::new(),
+        }
+    }
+
+    /// Begins: the chat joins, the viewer asks for a place.
+    pub(crate) fn begin(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
+        let contacts = if self.is_source() { Vec::new() } else { alloc::vec![self.source] };
+        if let Some(chat) = &mut self.chat {
+            chat.join(&contacts, now, actions);
+        }
+        self.tell_tracker(now);
+        let wants = self.interest();
+        let is_source = self.is_source();
+        if let Some(relay) = &mut self.relay {
+            if !is_source {
+                relay.set_interest(wants, now, &mut self.relay_actions);
+            }
+            relay.handle_timeout(now, &mut self.relay_actions);
+        }
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn chat(&self) -> Option<&Topic<P>> {
+        self.chat.as_ref()
+    }
+
+    pub(crate) fn chat_mut(&mut self) -> Option<&mut Topic<P>> {
+        self.chat.as_mut()
+    }
+
+    pub(crate) fn is_source(&self) -> bool {
+        self.local == self.source
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch.max(self.chat.as_ref().map_or(self.epoch, Topic::epoch))
+    }
+
+    pub(crate) fn state(&self) -> StreamState {
+        let notice = self.relay.as_ref().map_or_else(StreamNotice::default, Relay::notice);
+        StreamState::from_wire(notice.state).unwrap_or_default()
+    }
+
+    pub(crate) fn media_bytes_max(&self) -> usize {
+        self.relay.as_ref().map_or(0, Relay::media_bytes_max)
+    }
+
+    pub(crate) fn may_publish(&self, state: StateId, now: Instant) -> Result<(), WriteRefusal> {
+        match &self.chat {
+            Some(chat) => chat.may_publish(self.local, state, now),
+            None => self.guard.may_publish(self.local, state, now),
+        }
+    }
+
+    pub(crate) fn set_state(&mut self, state: StreamState, now: Instant, actions: &mut SwarmActions<P>) {
+        if let Some(relay) = &mut self.relay {
+            relay.set_state(state as u8, now, &mut self.relay_actions);
+        }
+        if let Some(planner) = self.planner.as_mut().filter(|_| state == StreamState::Ended) {
+            planner.end();
+        }
+        self.tell_tracker(now);
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn set_quality(
+        &mut self,
+        quality: StreamQuality,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+    ) {
+        self.quality = quality;
+        self.layer = match quality {
+            StreamQuality::Auto => LAYER_MAX,
+            StreamQuality::UpTo(layer) => layer,
+        };
+        self.want(now, actions);
+    }
+
+    pub(crate) fn set_role(&mut self, role: Role, now: Instant, actions: &mut SwarmActions<P>) {
+        self.role = role;
+        self.want(now, actions);
+    }
+
+    pub(crate) fn set_upload(&mut self, upload_bytes_per_s: u64, now: Instant, actions: &mut SwarmActions<P>) {
+        if let Some(relay) = &mut self.relay {
+            relay.set_upload(upload_bytes_per_s, &mut self.relay_actions);
+        }
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn want_keyframe(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
+        if let Some(relay) = &mut self.relay {
+            relay.want_keyframe(now, &mut self.relay_actions);
+        }
+        self.settle(now, actions);
+    }
+
+    /// Publishes a media frame; the caller has checked everything.
+    pub(crate) fn publish(
+        &mut self,
+        state: StateId,
+        payload: Bytes,
+        options: PublishOptions,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+    ) -> UpdateId<P> {
+        let track = (state.0 & 63) as u8;
+        let publish = Publish {
+            track,
+            keyframe: options.keyframe,
+            captured: options.captured.unwrap_or(now).min(now),
+            deadline: options.deadline,
+            payload,
+        };
+        let relay = self.relay.as_mut();
+        let number = relay.map_or(0, |relay| relay.publish(publish, now, &mut self.relay_actions));
+        self.settle(now, actions);
+        self.update_id(track, number)
+    }
+
+    pub(crate) fn handle_forest(
+        &mut self,
+        from: P,
+        message: ForestMessage<P>,
+        frame: Option<&Bytes>,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+    ) {
+        if let ForestMessage::Refused { needed_bytes_per_s } = message {
+            if self.tracker == Some(from) {
+                let event = Event::WatchRefused { swarm: self.swarm, needed_bytes_per_s };
+                actions.push(SwarmAction::Event(event));
+            }
+        }
+        let notice = self.relay.as_ref().map_or_else(StreamNotice::default, Relay::notice);
+        if let Some(planner) = &mut self.planner {
+            if !matches!(message, ForestMessage::Chunk(_)) {
+                planner.handle_message(from, &message, notice, now, &mut self.planner_actions);
+            }
+        }
+        if let Some(relay) = &mut self.relay {
+            relay.handle_message(from, message, frame, now, &mut self.relay_actions);
+        }
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn handle_membership(
+        &mut self,
+        from: P,
+        message: MembershipMessage<P>,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+    ) {
+        if matches!(message, MembershipMessage::Bye { leaving: true }) {
+            self.peer_lost(from, now, actions);
+        }
+        if let Some(chat) = &mut self.chat {
+            chat.handle_membership(from, message, now, actions);
+        }
+    }
+
+    pub(crate) fn peer_lost(&mut self, peer: P, now: Instant, actions: &mut SwarmActions<P>) {
+        if let Some(relay) = &mut self.relay {
+            let fed = relay.peer_lost(peer, now, &mut self.relay_actions);
+            if let Some(planner) = self.planner.as_mut().filter(|_| fed) {
+                planner.peer_lost(peer, now, &mut self.planner_actions);
+            }
+        }
+        if let Some(chat) = &mut self.chat {
+            chat.peer_lost(peer, now, actions);
+        }
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn refuse_stranger(&mut self, from: P, now: Instant, actions: &mut SwarmActions<P>) {
+        if let Some(chat) = &mut self.chat {
+            chat.refuse_stranger(from, now, actions);
+        }
+    }
+
+    pub(crate) fn set_rtt(&mut self, peer: P, rtt: Duration, deviation: Duration) {
+        if let Some(relay) = &mut self.relay {
+            relay.set_rtt(peer, rtt);
+        }
+        if let Some(chat) = &mut self.chat {
+            chat.set_rtt(peer, rtt, deviation);
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
+        if let Some(chat) = self.chat.as_mut().filter(|chat| chat.poll_timeout().is_some_and(|at| at <= now)) {
+            chat.handle_timeout(now, actions);
+        }
+        if let Some(relay) = self.relay.as_mut().filter(|relay| relay.poll_timeout().is_some_and(|at| at <= now)) {
+            relay.handle_timeout(now, &mut self.relay_actions);
+        }
+        if let Some(planner) = &mut self.planner {
+            planner.handle_timeout(now, &mut self.planner_actions);
+        }
+        if self.is_source() && now - self.told_tracker >= ANNOUNCE {
+            self.tell_tracker(now);
+        }
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let chat = self.chat.as_ref().and_then(Topic::poll_timeout);
+        let relay = self.relay.as_ref().and_then(Relay::poll_timeout);
+        let planner = self.planner.as_ref().and_then(Planner::poll_timeout);
+        let announce = self.tracker.filter(|_| self.is_source()).map(|_| self.told_tracker + ANNOUNCE);
+        [chat, relay, planner, announce].into_iter().flatten().min()
+    }
+
+    pub(crate) fn leave(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
+        if let Some(relay) = &mut self.relay {
+            relay.leave(&mut self.relay_actions);
+        }
+        if let Some(chat) = &mut self.chat {
+            chat.leave(now, actions);
+        }
+        self.settle(now, actions);
+    }
+
+    pub(crate) fn stats(&self, now: Instant) -> LivestreamStats {
+        let mut stats = self.relay.as_ref().map_or_else(LivestreamStats::default, |relay| relay.stats(now));
+        if let Some(planner) = &self.planner {
+            planner.add_stats(&mut stats);
+        }
+        stats
+    }
+
+    pub(crate) fn relay(&self) -> Option<&Relay<P>> {
+        self.relay.as_ref()
+    }
+
+    /// How many bytes wait to be sent.
+    pub(crate) fn note_backlog(&mut self, bytes: usize) {
+        if let Some(relay) = &mut self.relay {
+            relay.note_backlog(bytes);
+        }
+    }
+
+    fn want(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
+        let wants = self.interest();
+        if let Some(relay) = self.relay.as_mut().filter(|_| self.local != self.source) {
+            relay.set_interest(wants, now, &mut self.relay_actions);
+        }
+        self.settle(now, actions);
+    }
+
+    /// What the role and the quality come to.
+    fn interest(&self) -> Interest {
+        let all = |kind: TrackKind, layers: u8| -> u64 {
+            let base = LivestreamTracks::default().layer(kind, 0).map_or(0, |state| state.0);
+            (0..=u64::from(layers.min(LAYER_MAX))).fold(0, |mask, layer| mask | 1 << (base + layer))
+        };
+        let sound = all(TrackKind::Audio, LAYER_MAX) | all(TrackKind::Data, LAYER_MAX);
+        match self.role {
+            Role::Viewer => {
+                let tracks = sound | all(TrackKind::Visual, self.layer);
+                Interest { tracks, keyframes: tracks }
+            }
+            Role::Lurker => {
+                let audio = all(TrackKind::Audio, LAYER_MAX);
+                Interest { tracks: audio, keyframes: audio | all(TrackKind::Visual, 0) }
+            }
+        }
+    }
+
+    /// The source tells its tracker what the stream is.
+    fn tell_tracker(&mut self, now: Instant) {
+        self.told_tracker = now;
+        let (Some(tracker), true) = (self.tracker, self.is_source()) else { return };
+        if let Some(facts) = self.relay.as_ref().and_then(Relay::facts) {
+            let message = ForestMessage::Plan(crate::wire::Plan {
+                swarm: self.swarm,
+                source: self.source,
+                epoch: facts.epoch,
+                stripes: facts.stripes,
+                rate_bytes_per_s: facts.rate_bytes_per_s,
+                deadline: facts.deadline,
+                version: 0,
+                feeds: Vec::new(),
+            });
+            self.planner_actions.push(PlannerAction { to: tracker, message, class: Class::High });
+        }
+    }
+
+    fn update_id(&self, track: u8, number: u64) -> UpdateId<P> {
+        let epoch = self.relay.as_ref().and_then(Relay::facts).map_or(self.epoch, |facts| facts.epoch);
+        let sequence = media_sequence(track, number);
+        UpdateId { swarm: self.swarm, origin: self.source, epoch, sequence }
+    }
+
+    /// Hands the actions of the machines up.
+    fn settle(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
+        let mut planned = core::mem::take(&mut self.planner_actions);
+        for PlannerAction { to, message, class } in planned.drain(..) {
+            send(to, message, class, actions);
+        }
+        self.planner_actions = planned;
+        let mut relayed = core::mem::take(&mut self.relay_actions);
+        for action in relayed.drain(..) {
+            self.carry_up(action, now, actions);
+        }
+        self.relay_actions = relayed;
+        if core::mem::take(&mut self.layer_changed) {
+            self.want(now, actions);
+        }
+    }
+
+    fn carry_up(&mut self, action: RelayAction<P>, now: Instant, actions: &mut SwarmActions<P>) {
+        let swarm = self.swarm;
+        let event = match action {
+            RelayAction::Send { to, message, class } => return send(to, message, class, actions),
+            RelayAction::Pass { to, frame, class, deadline } => {
+                let deadline = (deadline < Instant::MAX).then_some(deadline);
+                return actions.push(SwarmAction::Pass { to, frame, class, deadline });
+            }
+            RelayAction::Hold(peer) => return actions.push(SwarmAction::Hold(peer)),
+            RelayAction::Release(peer) => return actions.push(SwarmAction::Release(peer)),
+            RelayAction::Misbehaved(peer) => {
+                return actions.push(SwarmAction::Misbehaved(peer, Offence::Nonsense));
+            }
+            RelayAction::Deliver(frame) => {
+                let state = StateId(frame.track.into());
+                let may_write = match &self.chat {
+                    Some(chat) => chat.may_publish(self.source, state, now),
+                    None => self.guard.may_publish(self.source, state, now),
+                };
+                if may_write.is_err() {
+                    return;
+                }
+                Event::Delivered(Update {
+                    id: self.update_id(frame.track, frame.sequence),
+                    state,
+                    priority: if frame.keyframe { Priority::High } else { Priority::Normal },
+                    keyframe: frame.keyframe,
+                    layer: frame.track & 7,
+                    hops: frame.hops,
+                    born: frame.captured,
+                    payload: frame.payload,
+                })
+            }
+            RelayAction::Lagged { track, sequences } => {
+                let first = self.update_id(track, sequences.start);
+                Event::Lagged {
+                    swarm,
+                    origin: first.origin,
+                    epoch: first.epoch,
+                    sequences: first.sequence..media_sequence(track, sequences.end),
+                    reason: LagReason::Late,
+                }
+            }
+            RelayAction::Quality { layer } => {
+                if self.quality != StreamQuality::Auto {
+                    return;
+                }
+                self.layer = layer;
+                self.layer_changed = true;
+                Event::QualityChanged { swarm, layer }
+            }
+            RelayAction::KeyframeWanted => Event::KeyframeWanted { swarm },
+            RelayAction::Fed => Event::Joined { swarm },
+            RelayAction::Unfed => Event::Isolated { swarm },
+            RelayAction::State(notice) => {
+                let Some(state) = StreamState::from_wire(notice.state) else { return };
+                Event::StreamState { swarm, state }
+            }
+        };
+        actions.push(SwarmAction::Event(event));
+    }
+}
+
+/// The highest layer of a track.
+const LAYER_MAX: u8 = 7;
+
+fn send<P>(to: P, message: ForestMessage<P>, class: Class, actions: &mut SwarmActions<P>) {
+    let message = Message::Forest(message);
+    actions.push(SwarmAction::Send { to, message, class, deadline: None, key: None });
+}
+
+/// The place of a media frame among the sequences of its origin.
+fn media_sequence(track: u8, number: u64) -> u64 {
+    (u64::from(track) + 1) << TRACK_SEQUENCES | number
+}
+
+fn planner_config<P: Copy>(config: &Config, options: &BroadcastOptions<P>, epoch: Epoch) -> PlannerConfig {
+    let chunk = config.frame_bytes_max.saturating_sub(crate::wire::CHUNK_HEADER_BYTES_MAX).max(1);
+    let rate = wire_rate(options.rate_bytes_per_s, options.redundancy_percent, chunk, &config.egress);
+    let stripes = options.stripes.unwrap_or_else(|| {
+        let frame = u32::try_from(config.frame_bytes_max).unwrap_or(u32::MAX);
+        let k = stripes_for(options.viewers_expected, rate, LATENCY_TYPICAL, frame, CAPACITY_TYPICAL_PERCENT);
+        k.min(u8::try_from(options.viewers_max).unwrap_or(u8::MAX))
+    });
+    let mut plan = PlanConfig::default();
+    plan.stripes = stripes;
+    plan.rate_bytes_per_s = rate;
+    plan.mode = options.mode;
+    plan.star_to_tree_threshold = options.star_to_tree_threshold;
+    plan.viewers_max = options.viewers_max;
+    PlannerConfig {
+        plan,
+        source_upload_bytes_per_s: options.upload_bytes_per_s,
+        facts: StreamFacts { epoch, stripes, rate_bytes_per_s: rate, deadline: options.deadline },
+    }
+}
