@@ -50,7 +50,7 @@ fn who_is_there_in_the_end_has_every_frame() {
     std::thread::sleep(second(1));
     viewers.extend((VIEWERS + 1..=VIEWERS + LATE_VIEWERS).map(|viewer| (viewer, view(viewer))));
 
-    let mut served = 0;
+    let mut passed = 0;
     for (viewer, process) in &mut viewers {
         let ended = process.await_line("ended", PATIENCE);
         let said = process.lines().join("\n");
@@ -68,12 +68,12 @@ fn who_is_there_in_the_end_has_every_frame() {
         if seen != clip.to_file(first..frames).expect("written to memory") {
             panic!("{} for {context}", difference(&clip, first, seen.into()));
         }
-        served += process.number("stats", "served").unwrap_or(0);
+        passed += process.number("stats", "forwarded").unwrap_or(0);
     }
     source.await_line("ended", PATIENCE).unwrap();
     let sent = source.number("stats", "sent").expect("the source counts");
     let media: usize = clip.frames.iter().map(|frame| frame.data.len()).sum();
-    assert!(served > 0, "nobody fed anybody");
+    assert!(passed > 0, "nobody fed anybody");
     assert!(sent < 6 * media as u64, "the source sent {sent} bytes, and its clip has {media}");
     run.clean();
 }

@@ -41,19 +41,19 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
     println!("{VIEWERS} viewers are there; the source streams {seconds} s, every 50th datagram is lost");
 
     source.tell("start")?;
-    println!("viewer  frames  whole  depth  served  repaired  p95 latency");
+    println!("viewer  frames  whole  depth  passed  repaired  p95 latency");
     let mut whole = 0;
     for (number, (viewer, out)) in (1..).zip(viewers.iter_mut().zip(&outs)) {
         viewer.await_line("ended", PATIENCE)?;
         let is_whole = is_whole(&clip, out)?;
         whole += usize::from(is_whole);
         let mut stat = |key| viewer.number("stats", key).unwrap_or(0);
-        let (depth, served, repaired, latency) =
-            (stat("depth"), stat("served"), stat("repaired") + stat("rebuilt"), stat("latency_ms_p95"));
+        let (depth, passed, repaired, latency) =
+            (stat("depth"), stat("forwarded"), stat("repaired") + stat("rebuilt"), stat("latency_ms_p95"));
         let (frames, is_whole) =
             (viewer.number("ended", "frames").unwrap_or(0), if is_whole { "yes" } else { "no" });
         println!(
-            "{number:>6}  {frames:>6}  {is_whole:>5}  {depth:>5}  {served:>6}  {repaired:>8}  {latency:>8} ms"
+            "{number:>6}  {frames:>6}  {is_whole:>5}  {depth:>5}  {passed:>6}  {repaired:>8}  {latency:>8} ms"
         );
     }
     source.await_line("ended", PATIENCE)?;

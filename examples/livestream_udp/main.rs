@@ -33,10 +33,12 @@
 //! |---|---|
 //! | `listening ADDRESS` | first of all |
 //! | `joined` | a viewer is fed with the whole stream |
+//! | `refused needed_bytes_per_s=N` | there is no place for a viewer, for want of upload among all; the engine keeps asking |
 //! | `isolated` | nobody feeds a viewer any more; the engine looks for others |
+//! | `keyframe_wanted` | somebody asks the source for a keyframe; a file has them where it has them |
 //! | `first_frame seq=N keyframe=BOOL` | a viewer got its first frame |
 //! | `lagged A..B` | frames were given up |
-//! | `children N` | so many others are fed by this one now |
+//! | `children N` | so many streams to others leave this one now: a child counts once for each stripe it gets |
 //! | `stats NAME=N ..` | right before the end |
 //! | `ended frames=N` | the stream is over: so many frames were streamed, or written |
 
@@ -64,9 +66,9 @@ enum Job {
     /// A source and twelve viewers on loopback; what is done if nothing is said.
     Demo,
     /// Streams a file in real time.
-    Source(source::Options),
+    Source(source::SourceOptions),
     /// Watches a stream, writes it into a file, and passes it on.
-    Viewer(viewer::Options),
+    Viewer(viewer::ViewerOptions),
 }
 
 fn main() -> ExitCode {

@@ -25,7 +25,7 @@ const UPLOAD_MIN: u64 = 16_000;
 const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct NodeOptions {
     /// The address that others reach this one at; with port 0 the system chooses, and `listening` says what
     #[arg(long, value_name = "ADDRESS")]
     bind: SocketAddrV4,
@@ -40,7 +40,7 @@ pub(crate) struct Options {
     seed: Option<u64>,
 }
 
-impl Options {
+impl NodeOptions {
     pub(crate) fn upload_bytes_per_s(&self) -> u64 {
         self.upload_kbps * 125
     }
@@ -63,7 +63,7 @@ pub(crate) enum Line {
 }
 
 impl Node {
-    pub(crate) fn open(options: &Options) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn open(options: &NodeOptions) -> Result<Self, Box<dyn Error>> {
         if options.bind.ip().is_unspecified() {
             return Err(format!("{} is no address that others can send to", options.bind).into());
         }
@@ -133,14 +133,15 @@ impl Node {
             let stats = [
                 ("latency_ms_p95", latency_ms),
                 ("viewers", stats.viewers_peak),
-                ("depth", u64::from(stats.depth_max)),
+                ("depth", stats.depth_max),
                 ("lagged", stats.frames_lagged),
+                ("forwarded", stats.chunks_forwarded),
                 ("served", stats.chunks_served),
                 ("repaired", stats.chunks_repaired),
                 ("rebuilt", stats.chunks_rebuilt),
                 ("duplicate", stats.chunks_duplicate),
                 ("failovers", stats.failovers),
-                ("sent", stats.bytes_sent),
+                ("sent", self.engine.stats().bytes_sent),
             ];
             let stats: Vec<_> = stats.iter().map(|(name, value)| format!("{name}={value}")).collect();
             println!("stats {}", stats.join(" "));

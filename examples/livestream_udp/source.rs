@@ -9,15 +9,15 @@ use suffuse::{
 };
 
 use crate::ivf::{Clip, Frame};
-use crate::node::{self, Line, Node, STREAM};
+use crate::node::{Line, Node, NodeOptions, STREAM};
 
 /// After the last frame the source stays that long, so that who misses something can still ask for it.
 const LINGER: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct SourceOptions {
     #[command(flatten)]
-    node: node::Options,
+    node: NodeOptions,
     /// An IVF file with VP8
     #[arg(long, value_name = "FILE", default_value = crate::demo::CLIP)]
     clip: PathBuf,
@@ -29,7 +29,7 @@ pub(crate) struct Options {
     hold: bool,
 }
 
-pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(options: &SourceOptions) -> Result<(), Box<dyn Error>> {
     let name = options.clip.display();
     let file = std::fs::read(&options.clip).map_err(|error| format!("{name}: {error}"))?;
     let clip = Clip::parse(file.into()).map_err(|error| format!("{name}: {error}"))?;
@@ -41,6 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut broadcast = BroadcastOptions::new(rate_bytes_per_s(&clip), options.node.upload_bytes_per_s());
     // Any number of viewers may come, so let them feed each other from the first on.
     broadcast.mode = PlanMode::Forest;
+    broadcast.chat = false;
     node.engine.open_livestream(STREAM, broadcast, Guard::new(), node.clock.now())?;
 
     let mut camera = Camera { clip: &clip, rounds: options.rounds, published: 0, begin: None };

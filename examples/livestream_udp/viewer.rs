@@ -10,7 +10,7 @@ use std::time::Duration;
 use suffuse::{Event, Guard, Histogram, Instant, LivestreamTracks, StreamState, Update, WatchOptions};
 
 use crate::ivf::{Frame, Writer};
-use crate::node::{self, Line, Node, STREAM};
+use crate::node::{self, Line, Node, NodeOptions, STREAM};
 
 /// After the end a viewer stays that long, so that those it feeds get the last frames too.
 const LINGER: Duration = Duration::from_secs(2);
@@ -18,9 +18,9 @@ const LINGER: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct ViewerOptions {
     #[command(flatten)]
-    node: node::Options,
+    node: NodeOptions,
     /// Where the source is
     #[arg(long, value_name = "ADDRESS")]
     source: SocketAddrV4,
@@ -29,10 +29,12 @@ pub(crate) struct Options {
     out: PathBuf,
 }
 
-pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(options: &ViewerOptions) -> Result<(), Box<dyn Error>> {
     let mut node = Node::open(&options.node)?;
+    let upload = options.node.upload_bytes_per_s();
     let mut watch = WatchOptions::new(node::name(options.source));
-    watch.upload_bytes_per_s = Some(options.node.upload_bytes_per_s()).filter(|&upload| upload > 0);
+    watch.upload_bytes_per_s = (upload > 0).then_some(upload);
+    watch.chat = false;
     node.engine.watch_livestream(STREAM, watch, Guard::new(), node.clock.now())?;
 
     let mut recorder = Recorder::new(&options.out);
@@ -52,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
                     ending = Some(node.clock.now() + LINGER);
                 }
                 Event::WatchRefused { needed_bytes_per_s, .. } => {
-                    return Err(format!("no place without an upload of {needed_bytes_per_s} bytes/s").into());
+                    println!("refused needed_bytes_per_s={needed_bytes_per_s}");
                 }
                 Event::Misbehaved { .. } | Event::EventsLost { .. } => println!("{event:?}"),
                 _ => {}
