@@ -93,9 +93,7 @@ pub use propagation::{
     StateSyncConfig, StateSyncError, StateSyncStats, StateValue, TickReport, Topology, Transmit, UpdateFacts,
 };
 pub use rng::Seed;
-pub use stats::{
-    EngineStats, GossipStats, GuardStats, Histogram, LivestreamStats, TopicStats, ViewStats,
-};
+pub use stats::{EngineStats, GossipStats, GuardStats, Histogram, LivestreamStats, TopicStats, ViewStats};
 pub use swarm::{
     BroadcastOptions, DeliveryOrder, Guard, StreamQuality, StreamState, TopicOptions, WatchOptions,
 };

@@ -100,7 +100,12 @@ fn everybody_gets_every_frame() {
         let numbers: Vec<u64> =
             got.iter().map(|(_, update)| LivestreamTracks::frame_number(update.id.sequence)).collect();
         assert!(got[0].1.keyframe);
-        assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "viewer {node} {:?}: {stats:?} {:?}", frames.joined[&node], &numbers[..10]);
+        assert!(
+            numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+            "viewer {node} {:?}: {stats:?} {:?}",
+            frames.joined[&node],
+            &numbers[..10]
+        );
         assert_eq!(*numbers.last().unwrap(), 149, "viewer {node}: {stats:?}");
         for (at, update) in got {
             worst = worst.max(*at - Instant::from_millis(500) - Duration::from_micros(0));

@@ -204,7 +204,13 @@ impl<P: WirePeer> Planner<P> {
         self.tell_changes(Some(from), actions);
     }
 
-    fn on_report(&mut self, from: P, lost: &[LostParent<P>], now: Instant, actions: &mut Vec<PlannerAction<P>>) {
+    fn on_report(
+        &mut self,
+        from: P,
+        lost: &[LostParent<P>],
+        now: Instant,
+        actions: &mut Vec<PlannerAction<P>>,
+    ) {
         if !self.plan.contains(from) {
             // It was taken for dead, or comes from before this planner.
             actions.push(PlannerAction { to: from, message: ForestMessage::Check, class: Class::High });
@@ -228,7 +234,9 @@ impl<P: WirePeer> Planner<P> {
         // What it has found itself needs no telling.
         self.changes.retain(|change| {
             change.viewer != from
-                || !lost.iter().any(|item| item.stripe == change.stripe && item.adopted == Some(change.parent))
+                || !lost
+                    .iter()
+                    .any(|item| item.stripe == change.stripe && item.adopted == Some(change.parent))
         });
     }
 

@@ -4,6 +4,7 @@ mod feeds;
 mod load;
 mod media;
 mod repair;
+mod seals;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -25,6 +26,7 @@ use crate::wire::{ForestMessage, LostParent, StreamNotice, WirePeer};
 
 use load::{Load, Quality};
 pub use media::{MediaFrame, Publish};
+pub use seals::Seals;
 
 /// What a [`Relay`] is told at its birth.
 #[derive(Clone, Debug)]
@@ -105,6 +107,8 @@ pub enum RelayAction<P> {
     State(StreamNotice),
     /// The peer contradicts itself or others.
     Misbehaved(P),
+    /// The peer sent a chunk of a sealed stream that is not the source's.
+    Forged(P),
 }
 
 /// One node of a livestream: its source, or a viewer that feeds others.
@@ -115,6 +119,7 @@ pub enum RelayAction<P> {
 pub struct Relay<P: WirePeer> {
     local: P,
     swarm: SwarmId,
+    source: P,
     /// `None` at the source.
     planner: Option<P>,
     config: RelayConfig,
@@ -158,6 +163,7 @@ pub struct Relay<P: WirePeer> {
     lagged: Vec<Range<u64>>,
     load: Load,
     quality: Quality,
+    seals: Option<Seals<P>>,
     stats: LivestreamStats,
 }
 
@@ -281,7 +287,7 @@ impl<P: WirePeer> Relay<P> {
         redundancy_percent: u16,
         now: Instant,
     ) -> Self {
-        let mut relay = Self::new(local, swarm, None, config, now);
+        let mut relay = Self::new(local, swarm, local, None, config, now);
         relay.clock_offset_us = -(i64::try_from(now.as_micros()).unwrap_or(i64::MAX));
         relay.redundancy_percent = redundancy_percent;
         relay.learn(facts, now);
@@ -289,16 +295,31 @@ impl<P: WirePeer> Relay<P> {
     }
 
     /// A viewer that asks `planner` for a place.
-    pub fn viewer(local: P, swarm: SwarmId, planner: P, config: RelayConfig, now: Instant) -> Self {
-        let mut relay = Self::new(local, swarm, Some(planner), config, now);
+    pub fn viewer(
+        local: P,
+        swarm: SwarmId,
+        source: P,
+        planner: P,
+        config: RelayConfig,
+        now: Instant,
+    ) -> Self {
+        let mut relay = Self::new(local, swarm, source, Some(planner), config, now);
         relay.watch_at = Some(now);
         relay
     }
 
-    fn new(local: P, swarm: SwarmId, planner: Option<P>, config: RelayConfig, now: Instant) -> Self {
+    fn new(
+        local: P,
+        swarm: SwarmId,
+        source: P,
+        planner: Option<P>,
+        config: RelayConfig,
+        now: Instant,
+    ) -> Self {
         Self {
             local,
             swarm,
+            source,
             planner,
             config,
             facts: None,
@@ -336,8 +357,16 @@ impl<P: WirePeer> Relay<P> {
             lagged: Vec::new(),
             load: Load::new(now),
             quality: Quality::default(),
+            seals: None,
             stats: LivestreamStats::default(),
         }
+    }
+
+    /// The same, in a stream whose frames are sealed.
+    #[must_use]
+    pub fn sealed(mut self, seals: Seals<P>) -> Self {
+        self.seals = Some(seals);
+        self
     }
 
     /// Takes a message of a peer. A chunk that was alone in its frame comes with that frame.
@@ -376,9 +405,7 @@ impl<P: WirePeer> Relay<P> {
                     self.watch_at = Some(now + WATCH_RETRY * 4);
                 }
             }
-            ForestMessage::Watch { .. }
-            | ForestMessage::Report { .. }
-            | ForestMessage::Upload { .. } => {}
+            ForestMessage::Watch { .. } | ForestMessage::Report { .. } | ForestMessage::Upload { .. } => {}
         }
         self.pump(now, actions);
     }
@@ -407,7 +434,8 @@ impl<P: WirePeer> Relay<P> {
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let missing = self.missing_at.next();
-        let own = [missing, self.history_at, self.check_at, self.expire_at, self.watch_at, Some(self.tick_at)];
+        let own =
+            [missing, self.history_at, self.check_at, self.expire_at, self.watch_at, Some(self.tick_at)];
         own.into_iter().flatten().min()
     }
 
@@ -680,7 +708,12 @@ fn stripes_of(mask: u16, stripes: usize) -> impl Iterator<Item = usize> {
 }
 
 /// The overhead that a host's transport adds is part of the rate.
-pub(crate) fn wire_rate(rate_bytes_per_s: u64, redundancy_percent: u16, chunk_bytes: usize, config: &EgressConfig) -> u64 {
+pub(crate) fn wire_rate(
+    rate_bytes_per_s: u64,
+    redundancy_percent: u16,
+    chunk_bytes: usize,
+    config: &EgressConfig,
+) -> u64 {
     let chunk = chunk_bytes.max(1) as u128;
     let wire = chunk + HEADER_BYTES_TYPICAL + config.frame_overhead_bytes as u128;
     let rate = u128::from(rate_bytes_per_s) * u128::from(redundancy_percent) * wire / (chunk * 100);

@@ -192,14 +192,12 @@ impl TrackLog {
     pub(super) fn rebuildable(&self, number: u64) -> Option<Rebuildable<'_>> {
         let frame = &self.frames[self.frame_of(number)?];
         let spare = frame.chunks.iter().skip(usize::from(frame.data)).flatten().count();
-        if frame.is_complete() || frame.settled || spare == 0 {
+        if frame.is_complete() || spare == 0 {
             return None;
         }
         Some(Rebuildable {
             first: frame.first,
             data: frame.data,
-            missing: frame.missing,
-            spare,
             reed_solomon: frame.reed_solomon,
             chunks: &frame.chunks,
         })
@@ -220,9 +218,10 @@ impl TrackLog {
     pub(super) fn next_ready(&mut self, in_order: bool) -> Option<Ready> {
         let keyframes_only = self.keyframes_only;
         let at = match self.cursor {
-            None => self.frames.iter().position(|frame| {
-                frame.keyframe && frame.is_complete() && !frame.settled
-            })?,
+            None => self
+                .frames
+                .iter()
+                .position(|frame| frame.keyframe && frame.is_complete() && !frame.settled)?,
             Some(cursor) if in_order && !keyframes_only => {
                 let at = self.first_open(cursor);
                 let frame = self.frames.get(at)?;
@@ -274,7 +273,10 @@ impl TrackLog {
     /// When the oldest frame that the application waits for is of no use any more, in stream time.
     pub(super) fn next_use_by_ms(&self) -> Option<u64> {
         let from = self.first_open(self.cursor?);
-        self.frames.range(from..).find(|frame| !frame.settled).map(|frame| frame.use_by_ms().max(self.grace_ms))
+        self.frames
+            .range(from..)
+            .find(|frame| !frame.settled)
+            .map(|frame| frame.use_by_ms().max(self.grace_ms))
     }
 
     /// Gives up frames whose time has passed; tells which, as ranges of sequences.
@@ -354,8 +356,6 @@ fn push_range(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
 pub(super) struct Rebuildable<'a> {
     pub(super) first: u64,
     pub(super) data: u8,
-    pub(super) missing: u8,
-    pub(super) spare: usize,
     pub(super) reed_solomon: bool,
     /// Encoded, data first.
     pub(super) chunks: &'a [Option<Bytes>],

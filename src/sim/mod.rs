@@ -67,6 +67,7 @@ mod checker;
 mod deliveries;
 mod fault;
 mod ledger;
+mod livestream_scene;
 mod metrics;
 mod network;
 mod queue;
@@ -89,6 +90,10 @@ pub use checker::{
 };
 pub use deliveries::{Deliveries, Reach};
 pub use fault::{Fault, FaultSchedule, FrameFilter, Incident};
+pub use livestream_scene::{
+    JoinMs, LivestreamReport, LivestreamScene, OnTime, OutageMs, StripesBack, UploadUse, Uploads,
+    UploadsError,
+};
 pub use metrics::{DropReason, Metrics, Traffic, WindowMeter, body_bytes};
 pub use network::{LinkModel, LinkModelError, Network, NetworkConfig, Passage, ReliablePassage};
 pub use scene::{DelayMs, Probe, Sources, TopicReport, TopicScene};

@@ -10,6 +10,7 @@ use crate::authority::{
     AuthorityChange, AuthoritySet, Signature, Signer, Verifier, VerifyBudget, VerifyLimits, WriteRefusal,
     sign_update, verify_update,
 };
+use crate::forest::Seals;
 use crate::id::{PeerId, StateId, SwarmId};
 use crate::io::Offence;
 use crate::time::Instant;
@@ -34,6 +35,7 @@ pub struct Guard<P> {
     keys: Option<Keys<P>>,
     budget: VerifyBudget<P>,
     scratch: Vec<u8>,
+    seals: Option<Seals<P>>,
 }
 
 struct Keys<P> {
@@ -62,6 +64,7 @@ impl<P: PeerId> Guard<P> {
             keys: None,
             budget: VerifyBudget::new(VerifyLimits::default()),
             scratch: Vec::new(),
+            seals: None,
         }
     }
 
@@ -91,6 +94,14 @@ impl<P: PeerId> Guard<P> {
         self
     }
 
+    /// The same for a livestream whose frames are sealed: nothing is delivered or passed on that its source did not sign.
+    /// All viewers need it, the source with a signer.
+    #[must_use]
+    pub fn sealed(mut self, seals: Seals<P>) -> Self {
+        self.seals = Some(seals);
+        self
+    }
+
     /// The same, with other bounds on what verification may cost.
     #[must_use]
     pub fn verify_limits(mut self, limits: VerifyLimits) -> Self {
@@ -116,6 +127,11 @@ impl<P: WirePeer> Guard<P> {
 
     pub(crate) fn may_publish(&self, local: P, state: StateId, now: Instant) -> Result<(), WriteRefusal> {
         self.authority.as_ref().map_or(Ok(()), |set| set.check_write(local, state, now))
+    }
+
+    /// What seals media frames, for the relay.
+    pub(crate) fn take_seals(&mut self) -> Option<Seals<P>> {
+        self.seals.take()
     }
 
     /// Whether updates of this node can be signed, if they must be.

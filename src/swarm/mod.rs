@@ -15,8 +15,8 @@ use crate::io::{Class, Event, Offence};
 use crate::time::Instant;
 use crate::wire::{MembershipMessage, Message, WirePeer};
 pub use guard::Guard;
-pub(crate) use livestream::{Livestream, check_quality, check_upload};
 pub use livestream::{BroadcastOptions, DeliveryOrder, StreamQuality, StreamState, WatchOptions};
+pub(crate) use livestream::{Livestream, check_quality, check_upload};
 pub(crate) use topic::Topic;
 pub use topic::TopicOptions;
 

@@ -323,16 +323,10 @@ pub(super) fn put<P: WirePeer>(out: &mut impl Put, message: &ForestMessage<P>) {
     }
 }
 
-pub(super) fn read<P: WirePeer>(
-    reader: &mut Reader<'_>,
-    number: u8,
-) -> Result<ForestMessage<P>, WireError> {
+pub(super) fn read<P: WirePeer>(reader: &mut Reader<'_>, number: u8) -> Result<ForestMessage<P>, WireError> {
     Ok(match number {
         CHUNK => ForestMessage::Chunk(read_chunk(reader)?),
-        WATCH => ForestMessage::Watch {
-            swarm: SwarmId(reader.u64()?),
-            upload_bytes_per_s: reader.varint()?,
-        },
+        WATCH => ForestMessage::Watch { swarm: SwarmId(reader.u64()?), upload_bytes_per_s: reader.varint()? },
         PLAN => ForestMessage::Plan(read_plan(reader)?),
         REFUSED => ForestMessage::Refused { needed_bytes_per_s: reader.varint()? },
         ATTACH => ForestMessage::Attach(Attach {
@@ -459,8 +453,8 @@ fn read_plan<P: WirePeer>(reader: &mut Reader<'_>) -> Result<Plan<P>, WireError>
             })
         })?,
     };
-    let sound = (1..=STRIPES_MAX).contains(&plan.stripes)
-        && plan.feeds.iter().all(|feed| feed.stripe < plan.stripes);
+    let sound =
+        (1..=STRIPES_MAX).contains(&plan.stripes) && plan.feeds.iter().all(|feed| feed.stripe < plan.stripes);
     if sound { Ok(plan) } else { Err(WireError::Range) }
 }
 

@@ -6,7 +6,7 @@ use core::time::Duration;
 use smallvec::SmallVec;
 
 use super::{
-    Candidate, Child, LEASE, PATH_MAX, Peer, REFRESH, RTT_GUESS, Relay, RelayAction, Interest, StreamFacts,
+    Candidate, Child, Interest, LEASE, PATH_MAX, Peer, REFRESH, RTT_GUESS, Relay, RelayAction, StreamFacts,
     stripes_of,
 };
 use crate::io::Class;
@@ -33,7 +33,13 @@ const RETRY: Duration = Duration::from_millis(300);
 const REDIRECTS_MAX: usize = 4;
 
 impl<P: WirePeer> Relay<P> {
-    pub(super) fn on_plan(&mut self, from: P, plan: Plan<P>, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+    pub(super) fn on_plan(
+        &mut self,
+        from: P,
+        plan: Plan<P>,
+        now: Instant,
+        actions: &mut Vec<RelayAction<P>>,
+    ) {
         if self.planner != Some(from) || plan.swarm != self.swarm {
             return;
         }
@@ -68,7 +74,8 @@ impl<P: WirePeer> Relay<P> {
                 continue;
             }
             let planned = stripe.parent.is_some() && stripe.lost.is_none();
-            stripe.candidate = Some(Candidate { peer: feed.parent, sent: now, tries: 1, planned, from_plan: true });
+            stripe.candidate =
+                Some(Candidate { peer: feed.parent, sent: now, tries: 1, planned, from_plan: true });
             stripe.retry_at = None;
             match asked.iter_mut().find(|(peer, _)| *peer == feed.parent) {
                 Some((_, stripes)) => *stripes |= 1 << feed.stripe,
@@ -88,7 +95,8 @@ impl<P: WirePeer> Relay<P> {
         let mut interest = self.wants;
         let mut feeds = 0usize;
         for (index, stripe) in self.stripes.iter().enumerate() {
-            if stripe.parent == Some(peer) || stripe.candidate.is_some_and(|candidate| candidate.peer == peer) {
+            if stripe.parent == Some(peer) || stripe.candidate.is_some_and(|candidate| candidate.peer == peer)
+            {
                 all |= 1 << index;
             }
             if all >> index & 1 == 1 {
@@ -123,7 +131,12 @@ impl<P: WirePeer> Relay<P> {
                 rtt: RTT_GUESS,
                 ask: None,
                 attached: now,
-                serve_budget: Some(Bucket::new((rate * 3).max(30_000), Duration::from_millis(250), 96 * 1_500, now)),
+                serve_budget: Some(Bucket::new(
+                    (rate * 3).max(30_000),
+                    Duration::from_millis(250),
+                    96 * 1_500,
+                    now,
+                )),
             }
         })
     }
@@ -280,7 +293,9 @@ impl<P: WirePeer> Relay<P> {
     ) {
         let Some(facts) = self.facts else { return };
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        let Some((_, asked, sent)) = peer.ask.filter(|(token, _, _)| *token == attached.token) else { return };
+        let Some((_, asked, sent)) = peer.ask.filter(|(token, _, _)| *token == attached.token) else {
+            return;
+        };
         if attached.epoch != facts.epoch {
             return;
         }
@@ -477,7 +492,8 @@ impl<P: WirePeer> Relay<P> {
 
     /// A source that publishes nothing for a while says so, lest its children take it for dead.
     fn check_publishing(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
-        if self.notice.state != ACTIVE || now < self.quiet_at() || now - self.stalled_said < STALL_REPEAT / 8 {
+        if self.notice.state != ACTIVE || now < self.quiet_at() || now - self.stalled_said < STALL_REPEAT / 8
+        {
             return;
         }
         self.stalled_said = now;
@@ -497,8 +513,13 @@ impl<P: WirePeer> Relay<P> {
 
     /// When a source that publishes nothing should say so.
     fn quiet_at(&self) -> Instant {
-        let gap = Duration::from_micros(u64::from(self.publish_gap_us) * 2).clamp(SILENCE_MIN / 2, SILENCE_MAX / 4);
-        let after = if self.stalled_said > self.sent_at { self.stalled_said + STALL_REPEAT } else { self.sent_at + gap };
+        let gap =
+            Duration::from_micros(u64::from(self.publish_gap_us) * 2).clamp(SILENCE_MIN / 2, SILENCE_MAX / 4);
+        let after = if self.stalled_said > self.sent_at {
+            self.stalled_said + STALL_REPEAT
+        } else {
+            self.sent_at + gap
+        };
         after.max(self.sent_at + gap)
     }
 
@@ -569,7 +590,8 @@ impl<P: WirePeer> Relay<P> {
             }
             return;
         };
-        self.stripes[index].candidate = Some(Candidate { peer, sent: now, tries: 1, planned: false, from_plan: false });
+        self.stripes[index].candidate =
+            Some(Candidate { peer, sent: now, tries: 1, planned: false, from_plan: false });
         self.ask(peer, 1 << index, now, actions);
     }
 
@@ -579,7 +601,11 @@ impl<P: WirePeer> Relay<P> {
         }
         let lost = core::mem::take(&mut self.lost);
         if let Some(to) = self.planner {
-            actions.push(RelayAction::Send { to, message: ForestMessage::Report { lost }, class: Class::High });
+            actions.push(RelayAction::Send {
+                to,
+                message: ForestMessage::Report { lost },
+                class: Class::High,
+            });
         }
     }
 
@@ -629,7 +655,8 @@ impl<P: WirePeer> Relay<P> {
         now: Instant,
         actions: &mut Vec<RelayAction<P>>,
     ) {
-        let trusted = self.planner == Some(from) || self.stripes.iter().any(|stripe| stripe.parent == Some(from));
+        let trusted =
+            self.planner == Some(from) || self.stripes.iter().any(|stripe| stripe.parent == Some(from));
         if trusted {
             self.take_notice(notice, now, actions);
         }
@@ -699,6 +726,9 @@ impl<P: WirePeer> Relay<P> {
         let keep_from_ms = self.stream_ms(now).saturating_sub(keep_ms);
         for track in self.tracks.values_mut() {
             track.log.trim(keep_from_ms);
+        }
+        if let Some(seals) = &mut self.seals {
+            seals.forget_before(keep_from_ms.saturating_sub(keep_ms));
         }
         self.owed.retain(|(track, number), _| {
             self.tracks.get(track).is_some_and(|track| *number >= track.log.floor())

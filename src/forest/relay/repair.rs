@@ -42,13 +42,7 @@ const GAP_MAX: u64 = 512;
 impl<P: WirePeer> Relay<P> {
     /// A parent feeds a stripe from now on: what it sent before is asked for. Of one that did already, only tracks that
     /// are new here count.
-    pub(super) fn catch_up(
-        &mut self,
-        index: usize,
-        positions: &[TrackPosition],
-        is_new: bool,
-        now: Instant,
-    ) {
+    pub(super) fn catch_up(&mut self, index: usize, positions: &[TrackPosition], is_new: bool, now: Instant) {
         let stripes = self.stripes.len() as u64;
         let bytes_max = self.config.retained_bytes_max;
         let patience_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
@@ -77,7 +71,9 @@ impl<P: WirePeer> Relay<P> {
                     let from = next.max(first.saturating_sub(GAP_MAX * stripes));
                     // What a parent has sent already may be on its way.
                     let at = if is_new { now } else { now + UNDER_WAY };
-                    for number in (first_of_stripe(from, index as u64, stripes)..first).step_by(stripes as usize) {
+                    for number in
+                        (first_of_stripe(from, index as u64, stripes)..first).step_by(stripes as usize)
+                    {
                         self.miss_from(position.track, number, false, at);
                     }
                 }
@@ -142,7 +138,8 @@ impl<P: WirePeer> Relay<P> {
             return;
         }
         let Some(state) = self.tracks.get(&track) else { return };
-        if state.log.holds(number) || number < state.log.floor() {
+        let waits = self.seals.as_ref().is_some_and(|seals| seals.holds(track, number));
+        if waits || state.log.holds(number) || number < state.log.floor() {
             return;
         }
         self.history.remove(&key);
@@ -198,7 +195,11 @@ impl<P: WirePeer> Relay<P> {
                 missing.tries += 1;
             }
             self.missing_at.set((track, number), Some(now + wait));
-            asks.entry((peer, missing.history)).or_default().entry(track).or_default().insert(number..number + 1);
+            asks.entry((peer, missing.history))
+                .or_default()
+                .entry(track)
+                .or_default()
+                .insert(number..number + 1);
         }
         for ((to, history), tracks) in asks {
             for (track, mut ranges) in tracks {
@@ -259,7 +260,8 @@ impl<P: WirePeer> Relay<P> {
         actions: &mut Vec<RelayAction<P>>,
     ) {
         self.stats.wants_received += 1;
-        let is_child = self.stripes.iter().any(|stripe| stripe.children.iter().any(|child| child.peer == from));
+        let is_child =
+            self.stripes.iter().any(|stripe| stripe.children.iter().any(|child| child.peer == from));
         if !is_child {
             // It missed our farewell, or never asked properly.
             self.send(from, ForestMessage::Detach { stripes: u16::MAX }, actions);

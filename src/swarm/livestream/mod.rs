@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::error::CommandError;
 use crate::forest::{
     Interest, PlanConfig, Planner, PlannerAction, PlannerConfig, Publish, Relay, RelayAction, RelayConfig,
-    StreamFacts, stripes_for, wire_rate,
+    Seals, StreamFacts, stripes_for, wire_rate,
 };
 use crate::gossip::PublishOptions;
 use crate::id::{Epoch, Priority, StateId, SwarmId, UpdateId};
@@ -71,7 +71,7 @@ impl<P: WirePeer> Livestream<P> {
         epoch: Epoch,
         config: &Config,
         options: &BroadcastOptions<P>,
-        guard: Guard<P>,
+        mut guard: Guard<P>,
         seed: Seed,
         now: Instant,
     ) -> Result<Self, CommandError> {
@@ -89,12 +89,16 @@ impl<P: WirePeer> Livestream<P> {
             in_order: true,
             keyframe_interval: options.keyframe_request_interval,
         };
+        let seals = guard.take_seals();
+        if seals.as_ref().is_some_and(|seals| !seals.can_sign()) {
+            return Err(CommandError::NoSigner);
+        }
         let relay = Relay::source(local, swarm, relay_config, facts, options.redundancy_percent, now);
         let chat = options.chat.then(Vec::new);
         let mut stream = Self::new(local, swarm, epoch, local, config, chat, guard, seed, now);
         stream.tracker = options.tracker;
         stream.planner = planner;
-        stream.relay = Some(relay);
+        stream.relay = Some(sealed(relay, seals));
         Ok(stream)
     }
 
@@ -106,7 +110,7 @@ impl<P: WirePeer> Livestream<P> {
         epoch: Epoch,
         config: &Config,
         options: &WatchOptions<P>,
-        guard: Guard<P>,
+        mut guard: Guard<P>,
         seed: Seed,
         now: Instant,
     ) -> Result<Self, CommandError> {
@@ -119,11 +123,12 @@ impl<P: WirePeer> Livestream<P> {
             keyframe_interval: Duration::from_secs(1),
         };
         let tracker = options.tracker.unwrap_or(options.source);
-        let relay = Relay::viewer(local, swarm, tracker, relay_config, now);
+        let seals = guard.take_seals();
+        let relay = Relay::viewer(local, swarm, options.source, tracker, relay_config, now);
         let chat = options.chat.then(|| alloc::vec![options.source]);
         let mut stream = Self::new(local, swarm, epoch, options.source, config, chat, guard, seed, now);
         stream.tracker = Some(tracker);
-        stream.relay = Some(relay);
+        stream.relay = Some(sealed(relay, seals));
         stream.role = options.role;
         stream.quality = options.quality;
         stream.layer = match options.quality {
@@ -272,7 +277,12 @@ impl<P: WirePeer> Livestream<P> {
         self.want(now, actions);
     }
 
-    pub(crate) fn set_upload(&mut self, upload_bytes_per_s: u64, now: Instant, actions: &mut SwarmActions<P>) {
+    pub(crate) fn set_upload(
+        &mut self,
+        upload_bytes_per_s: u64,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+    ) {
         if let Some(relay) = &mut self.relay {
             relay.set_upload(upload_bytes_per_s, &mut self.relay_actions);
         }
@@ -379,10 +389,13 @@ impl<P: WirePeer> Livestream<P> {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
-        if let Some(chat) = self.chat.as_mut().filter(|chat| chat.poll_timeout().is_some_and(|at| at <= now)) {
+        if let Some(chat) = self.chat.as_mut().filter(|chat| chat.poll_timeout().is_some_and(|at| at <= now))
+        {
             chat.handle_timeout(now, actions);
         }
-        if let Some(relay) = self.relay.as_mut().filter(|relay| relay.poll_timeout().is_some_and(|at| at <= now)) {
+        if let Some(relay) =
+            self.relay.as_mut().filter(|relay| relay.poll_timeout().is_some_and(|at| at <= now))
+        {
             relay.handle_timeout(now, &mut self.relay_actions);
         }
         if let Some(planner) = &mut self.planner {
@@ -513,6 +526,9 @@ impl<P: WirePeer> Livestream<P> {
             RelayAction::Misbehaved(peer) => {
                 return actions.push(SwarmAction::Misbehaved(peer, Offence::Nonsense));
             }
+            RelayAction::Forged(peer) => {
+                return actions.push(SwarmAction::Misbehaved(peer, Offence::BadSignature));
+            }
             RelayAction::Deliver(frame) => {
                 let state = StateId(frame.track.into());
                 let may_write = match &self.chat {
@@ -560,6 +576,13 @@ impl<P: WirePeer> Livestream<P> {
             }
         };
         actions.push(SwarmAction::Event(event));
+    }
+}
+
+fn sealed<P: WirePeer>(relay: Relay<P>, seals: Option<Seals<P>>) -> Relay<P> {
+    match seals {
+        Some(seals) => relay.sealed(seals),
+        None => relay,
     }
 }
 

@@ -1,0 +1,176 @@
+//! `simulate topic`.
+
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use suffuse::GossipMode;
+use suffuse::sim::{LinkModel, Sources, TopicReport, TopicScene};
+
+use crate::arguments::{non_negative, positive, redundancy, share};
+use crate::meter::Meter;
+
+#[derive(Args, Clone)]
+pub(crate) struct Topic {
+    /// Nodes, from 2 to 1,000,000.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub(crate) nodes: u32,
+    /// Messages published.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) messages: u32,
+    /// Messages published each second.
+    #[arg(long, default_value_t = 10.0, value_parser = positive)]
+    pub(crate) rate: f64,
+    /// Bytes of a message.
+    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(8..=1_100))]
+    pub(crate) payload: u32,
+    /// Who publishes.
+    #[arg(long, value_enum, default_value = "one")]
+    pub(crate) sources: SourcesArg,
+    /// Latencies: `uniform:MIN-MAX` in milliseconds one way, or `regions`.
+    #[arg(long, default_value = "uniform:10-50")]
+    pub(crate) link: LinkModel,
+    /// The share of frames that is lost, from 0 to 0.9.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    pub(crate) loss: f64,
+    /// Upload of each node in Mbit/s.
+    #[arg(long, default_value_t = 20.0, value_parser = positive)]
+    pub(crate) upload_mbps: f64,
+    /// The share of nodes that crash in the middle of the messages, from 0 to 0.9.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    pub(crate) crash: f64,
+    /// Seconds for which the network is split in two, from the middle of the messages on.
+    #[arg(long, default_value_t = 0.0, value_parser = non_negative)]
+    pub(crate) partition: f64,
+    /// The mean time a node stays, in seconds, before it crashes or leaves and another comes; 0 for no churn.
+    #[arg(long, default_value_t = 0.0, value_parser = non_negative)]
+    pub(crate) churn: f64,
+    /// Eager feeders to keep, from 1 (a tree) to 3.
+    #[arg(long, default_value_t = 1.0, value_parser = redundancy)]
+    pub(crate) redundancy: f64,
+    /// How bodies travel.
+    #[arg(long, value_enum, default_value = "hybrid")]
+    pub(crate) mode: ModeArg,
+    /// Connections instead of datagrams.
+    #[arg(long)]
+    pub(crate) reliable: bool,
+    /// Everything random comes from here.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// One line of JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum SourcesArg {
+    One,
+    Random,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum ModeArg {
+    Push,
+    Pull,
+    Hybrid,
+}
+
+/// Runs the scene and prints what it showed.
+pub(crate) fn play(topic: &Topic) {
+    let (report, wall) = run(topic);
+    if topic.json {
+        print_json(topic, &report, wall);
+    } else {
+        print_table(topic, &report, wall);
+    }
+}
+
+pub(crate) fn run(topic: &Topic) -> (TopicReport, Duration) {
+    let mut scene = TopicScene::new(topic.nodes);
+    scene.messages = topic.messages;
+    scene.interval = Duration::from_secs_f64(1.0 / topic.rate);
+    scene.payload_bytes = topic.payload as usize;
+    scene.sources = match topic.sources {
+        SourcesArg::One => Sources::One,
+        SourcesArg::Random => Sources::Random,
+    };
+    scene.network.links = topic.link;
+    scene.network.loss_ppm = (topic.loss * 1e6).round() as u32;
+    scene.network.upload_bits_per_s = NonZeroU64::new((topic.upload_mbps * 1e6) as u64);
+    scene.network.reliable = topic.reliable;
+    scene.crash_ppm = (topic.crash * 1e6).round() as u32;
+    scene.partition = (topic.partition > 0.0).then(|| Duration::from_secs_f64(topic.partition));
+    scene.churn = (topic.churn > 0.0).then(|| Duration::from_secs_f64(topic.churn));
+    scene.config.gossip.redundancy_percent = (topic.redundancy * 100.0).round() as u16;
+    scene.mode = match topic.mode {
+        ModeArg::Push => GossipMode::Push,
+        ModeArg::Pull => GossipMode::Pull,
+        ModeArg::Hybrid => GossipMode::Hybrid,
+    };
+    scene.seed = topic.seed;
+    let mut meter = Meter::new(!topic.json);
+    let started = meter.wall.now();
+    let report = scene.run(&mut meter);
+    (report, meter.wall.now() - started)
+}
+
+fn print_json(topic: &Topic, report: &TopicReport, wall: Duration) {
+    let line = json!({
+        "scenario": "topic",
+        "nodes": topic.nodes,
+        "messages": topic.messages,
+        "seed": topic.seed,
+        "reliability": report.reliability,
+        "lagged": report.lagged,
+        "repeated": report.repeated,
+        "deliveries": report.deliveries,
+        "copies_per_delivery": report.copies_per_delivery,
+        "hops_max": report.hops_max,
+        "delay_ms": { "p50": report.delay_ms.p50, "p99": report.delay_ms.p99, "max": report.delay_ms.max },
+        "control_bytes_per_payload_byte": report.control_bytes_per_payload_byte,
+        "bytes_per_delivery": report.bytes_per_delivery,
+        "recovery_s": report.recovery_s,
+        "merge_s": report.merge_s,
+        "equal_state_s": report.equal_state_s,
+        "idle_bytes_per_s": report.idle_bytes_per_s,
+        "degree_mean": report.degree_mean,
+        "heap_bytes_per_node": report.heap_bytes_per_node,
+        "cpu_ns_per_delivery": report.cpu_ns_per_delivery,
+        "virtual_s": report.virtual_s,
+        "wall_s": wall.as_secs_f64(),
+        "trace_hash": format!("{:016x}", report.trace_hash),
+    });
+    println!("{line}");
+}
+
+fn print_table(topic: &Topic, report: &TopicReport, wall: Duration) {
+    let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} s"));
+    println!(
+        "{} nodes, {} messages of {} bytes, seed {}",
+        topic.nodes, topic.messages, topic.payload, topic.seed
+    );
+    let rows = [
+        ("reliability", format!("{:.6}", report.reliability)),
+        ("copies per delivery", format!("{:.4}", report.copies_per_delivery)),
+        ("hops, at most", report.hops_max.to_string()),
+        ("delay p50", format!("{:.1} ms", report.delay_ms.p50)),
+        ("delay p99", format!("{:.1} ms", report.delay_ms.p99)),
+        ("delay, at most", format!("{:.1} ms", report.delay_ms.max)),
+        ("control bytes per payload byte", format!("{:.4}", report.control_bytes_per_payload_byte)),
+        ("bytes per delivery", format!("{:.0}", report.bytes_per_delivery)),
+        ("recovery after the crash", seconds(report.recovery_s)),
+        ("one component after the partition", seconds(report.merge_s)),
+        ("equal state after the partition", seconds(report.equal_state_s)),
+        ("idle traffic of a node", format!("{:.0} bytes/s", report.idle_bytes_per_s)),
+        ("neighbours, mean", format!("{:.2}", report.degree_mean)),
+        ("heap of a node", format!("{:.1} KiB", report.heap_bytes_per_node as f64 / 1_024.0)),
+        ("processor time per delivery", format!("{} ns", report.cpu_ns_per_delivery)),
+        ("virtual time", format!("{:.1} s", report.virtual_s)),
+        ("wall time", format!("{:.2} s", wall.as_secs_f64())),
+        ("trace hash", format!("{:016x}", report.trace_hash)),
+    ];
+    for (name, value) in rows {
+        println!("  {name:34} {value}");
+    }
+}
