@@ -49,8 +49,6 @@ impl NodeOptions {
 pub(crate) struct Node {
     pub(crate) engine: Engine<u64>,
     pub(crate) clock: Clock,
-    /// When the last datagram came.
-    pub(crate) heard: Instant,
     socket: UdpSocket,
     inbox: Receiver<Happening>,
     loss: Loss,
@@ -82,7 +80,7 @@ impl Node {
         let seed = options.seed.unwrap_or_else(|| RandomState::new().hash_one(std::process::id()));
         let engine = Engine::new(name(address), config, Seed::from_u64(seed), clock.now())?;
         let loss = Loss::new(seed, options.loss);
-        Ok(Self { engine, clock, heard: clock.now(), socket, inbox, loss })
+        Ok(Self { engine, clock, socket, inbox, loss })
     }
 
     /// Sends what is to be sent, and gives what is new.
@@ -116,8 +114,7 @@ impl Node {
             match happening {
                 Happening::Datagram(..) if self.loss.strikes() => {}
                 Happening::Datagram(from, frame) => {
-                    self.heard = self.clock.now();
-                    self.engine.handle_input(Input::Received { from: name(from), frame }, self.heard);
+                    self.engine.handle_input(Input::Received { from: name(from), frame }, self.clock.now());
                 }
                 Happening::Line(line) => lines.push(line),
                 Happening::Failed(error) => return Err(error.into()),

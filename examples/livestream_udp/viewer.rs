@@ -14,7 +14,7 @@ use crate::node::{self, Line, Node, NodeOptions, STREAM};
 
 /// After the end a viewer stays that long, so that those it feeds get the last frames too.
 const LINGER: Duration = Duration::from_secs(2);
-/// If nobody says anything for so long, there is no stream.
+/// If nobody feeds this viewer for so long, there is no stream any more.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(clap::Args)]
@@ -39,7 +39,7 @@ pub(crate) fn run(options: &ViewerOptions) -> Result<(), Box<dyn Error>> {
 
     let mut recorder = Recorder::new(&options.out);
     let mut ending: Option<Instant> = None;
-    let mut children = 0;
+    let (mut children, mut fed_at) = (0, node.clock.now());
     loop {
         for event in node.drain() {
             match event {
@@ -60,15 +60,18 @@ pub(crate) fn run(options: &ViewerOptions) -> Result<(), Box<dyn Error>> {
                 _ => {}
             }
         }
-        let fed = node.engine.livestream_stats(STREAM).map_or(0, |stats| stats.children);
-        if fed != children {
-            println!("children {fed}");
-            children = fed;
+        let stats = node.engine.livestream_stats(STREAM).unwrap_or_default();
+        if stats.children != children {
+            println!("children {}", stats.children);
+            children = stats.children;
         }
-        let given_up = node.heard + PATIENCE;
+        if stats.stripes_fed > 0 {
+            fed_at = node.clock.now();
+        }
+        let given_up = fed_at + PATIENCE;
         if node.clock.now() >= given_up {
-            eprintln!("nobody said anything for {PATIENCE:?}");
-            ending = Some(node.clock.now());
+            recorder.finish()?;
+            return Err(format!("nobody feeds this viewer since {PATIENCE:?}").into());
         }
         if ending.is_some_and(|at| node.clock.now() >= at) {
             let latency_ms = recorder.latency_ms.p95().unwrap_or(0);
