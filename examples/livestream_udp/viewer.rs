@@ -71,7 +71,7 @@ pub(crate) fn run(options: &ViewerOptions) -> Result<(), Box<dyn Error>> {
         let given_up = fed_at + PATIENCE;
         if node.clock.now() >= given_up {
             recorder.finish()?;
-            return Err(format!("nobody feeds this viewer since {PATIENCE:?}").into());
+            return Err(format!("nobody has fed this viewer for {PATIENCE:?}").into());
         }
         if ending.is_some_and(|at| node.clock.now() >= at) {
             let latency_ms = recorder.latency_ms.p95().unwrap_or(0);
