@@ -47,7 +47,6 @@ mod config;
 mod deadline;
 mod engine;
 mod error;
-mod forest;
 mod histogram;
 mod id;
 mod io;

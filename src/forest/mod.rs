@@ -1,9 +1,29 @@
-//! Livestreams over several interior-node-disjoint trees: who feeds whom, as plain data.
+//! Forests: planned dissemination from one source. `k` trees carry one stripe of the stream each.
 //!
-//! A stream is cut into `k` stripes, and each stripe has a tree of its own over all viewers. A viewer passes on one
-//! stripe at most, its *colour*, and only receives the others; so a departure costs everybody below it one stripe of
-//! `k`, and everybody's upload is used.
+//! A viewer passes on one stripe at most, its *colour*, and only receives the others; so a departure costs everybody below
+//! it one stripe of `k`, and everybody's upload is used.
+//!
+//! [`ForestPlan`] is who feeds whom, as plain data; [`Planner`] speaks for it; [`Relay`] is one node's data path: chunks in,
+//! chunks out, repair, replacement of parents that fall silent. [`parity`] and seals are the codes of media frames.
 
+pub mod parity;
 mod plan;
+mod planner;
+mod relay;
+mod seal;
+mod track;
 
+pub use parity::Scheme;
 pub use plan::{ForestPlan, PlanChange, PlanConfig, PlanError, PlanMode, PlanStats, stripes_for};
+pub use planner::{Planner, PlannerAction, PlannerConfig};
+pub(crate) use relay::wire_rate;
+pub use relay::{Interest, MediaFrame, Publish, Relay, RelayAction, RelayConfig, Seals, StreamFacts};
+#[cfg(feature = "ed25519")]
+pub use seal::Blake3;
+pub use seal::{
+    CHUNK_HASH_BYTES, ChunkHasher, FrameHeader, FrameSeal, SealError, frame_signing_bytes, seal_frame,
+    verify_chunk, verify_seal,
+};
+
+/// The greatest rate of a stream, in bytes a second.
+pub(crate) const STREAM_RATE_MAX: u64 = 10_000_000_000;

@@ -109,9 +109,7 @@ impl<P: WirePeer> Planner<P> {
         now: Instant,
         actions: &mut Vec<PlannerAction<P>>,
     ) {
-        if self.suspects.remove(&from).is_some_and(|suspect| suspect.reports > 1) {
-            self.lower(from);
-        }
+        self.suspects.remove(&from);
         match message {
             ForestMessage::Watch { swarm, upload_bytes_per_s } if *swarm == self.swarm => {
                 self.on_watch(from, *upload_bytes_per_s, notice, actions);
@@ -255,14 +253,6 @@ impl<P: WirePeer> Planner<P> {
             self.suspects.insert(peer, Suspect { until: now + ANSWER_TIME, reports });
             actions.push(PlannerAction { to: peer, message: ForestMessage::Check, class: Class::Control });
         }
-    }
-
-    /// It lives, but several miss it: it promised too much. It will say so when it can do more.
-    fn lower(&mut self, peer: P) {
-        let facts = &self.config.facts;
-        let slots = self.plan.slots_max(peer) as u64;
-        let each = facts.rate_bytes_per_s / u64::from(facts.stripes.max(1)) * 100 / 85;
-        let _ = self.plan.set_upload(peer, slots * each * 85 / 100, &mut self.changes);
     }
 
     /// Whoever has no place any more is told, and asks again.

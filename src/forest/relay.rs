@@ -149,6 +149,8 @@ pub struct Relay<P: WirePeer> {
     owed: BTreeMap<(u8, u64), SmallVec<[P; 2]>>,
     repair_budget: Option<Bucket>,
     serve_budget: Option<Bucket>,
+    /// How long answers take, queues at the other end included, smoothed.
+    repair_time: Duration,
     check_at: Option<Instant>,
     expire_at: Option<Instant>,
     tick_at: Instant,
@@ -262,6 +264,8 @@ struct Track {
 struct Missing {
     tries: u8,
     history: bool,
+    /// When it was asked for last.
+    asked: Instant,
 }
 
 /// The tree of a stripe is deeper than any plan when a path is longer.
@@ -345,6 +349,7 @@ impl<P: WirePeer> Relay<P> {
             owed: BTreeMap::new(),
             repair_budget: None,
             serve_budget: None,
+            repair_time: Duration::ZERO,
             check_at: None,
             expire_at: None,
             tick_at: now + TICK,

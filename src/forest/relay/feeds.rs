@@ -475,7 +475,6 @@ impl<P: WirePeer> Relay<P> {
         if silent >= stripe.doubt() && !stripe.stalled {
             self.stripes[index].stalled = true;
             self.tell_stalled(index, actions);
-            self.miss_holes(index, now);
         }
         let stripe = &self.stripes[index];
         let switching = stripe.candidate.is_some();

@@ -343,7 +343,13 @@ impl<P: WirePeer> Relay<P> {
                 self.stats.chunks_caught_up += 1;
                 self.history_window = (self.history_window + 1).min(HISTORY_WINDOW_MAX);
             }
-            Some(_) => self.stats.chunks_repaired += 1,
+            Some(missing) => {
+                self.stats.chunks_repaired += 1;
+                if missing.tries > 0 {
+                    let took = now - missing.asked;
+                    self.repair_time = self.repair_time - self.repair_time / 8 + took / 8;
+                }
+            }
             None => {}
         }
         self.pass_on(chunk, &encoded, Some(from), now, actions);

@@ -150,7 +150,7 @@ impl<P: WirePeer> Relay<P> {
         }
         self.history.remove(&key);
         self.history_flying += usize::from(history);
-        self.missing.insert(key, Missing { tries: 0, history });
+        self.missing.insert(key, Missing { tries: 0, history, asked: at });
         self.missing_at.set(key, Some(at));
     }
 
@@ -198,10 +198,12 @@ impl<P: WirePeer> Relay<P> {
             }
             congested |= missing.history && missing.tries > 0;
             let rtt = self.peers.get(&peer).map_or(RTT_GUESS, |peer| peer.rtt);
-            let patience = if missing.history { HISTORY_RETRY * u32::from(missing.tries + 1) } else { RETRY };
-            let wait = rtt + rtt / 4 + patience;
+            let patience = if missing.history { HISTORY_RETRY } else { RETRY };
+            let usual = (rtt + rtt / 4 + patience).max(self.repair_time * 2);
+            let wait = usual * u32::from(missing.tries + 1);
             if let Some(missing) = self.missing.get_mut(&(track, number)) {
                 missing.tries += 1;
+                missing.asked = now;
             }
             self.missing_at.set((track, number), Some(now + wait));
             asks.entry((peer, missing.history))
