@@ -1,6 +1,6 @@
 //! The planner's side of the forest protocol: viewers come and go, and everybody concerned is told who feeds them.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -45,6 +45,8 @@ pub struct Planner<P: WirePeer> {
     version: u32,
     /// Viewers that others miss, until they answer.
     suspects: BTreeMap<P, Suspect>,
+    /// Viewers that found a parent which the plan cannot give them, and in which stripe.
+    strays: BTreeSet<(P, u8)>,
     changes: Vec<PlanChange<P>>,
     tick_at: Instant,
     ended: bool,
@@ -86,6 +88,7 @@ impl<P: WirePeer> Planner<P> {
             plan,
             version: 0,
             suspects: BTreeMap::new(),
+            strays: BTreeSet::new(),
             changes: Vec::new(),
             tick_at: now + REBALANCE,
             ended: false,
@@ -140,6 +143,7 @@ impl<P: WirePeer> Planner<P> {
             self.tick_at = now + REBALANCE;
             let moves = MOVES_MIN + self.plan.len() / 100;
             self.plan.rebalance(moves, &mut self.changes);
+            self.call_back_strays();
         }
         self.tell_changes(None, actions);
         self.tell_detached(actions);
@@ -222,7 +226,10 @@ impl<P: WirePeer> Planner<P> {
                 continue;
             }
             if let Some(adopted) = item.adopted {
-                let _ = self.plan.reparented(from, item.stripe, adopted, &mut self.changes);
+                let agreed = self.plan.reparented(from, item.stripe, adopted, &mut self.changes);
+                if agreed.is_err() && self.strays.len() < SUSPECTS_MAX {
+                    self.strays.insert((from, item.stripe));
+                }
             }
             if !blamed.contains(&item.parent) {
                 blamed.push(item.parent);
@@ -252,6 +259,18 @@ impl<P: WirePeer> Planner<P> {
         if self.suspects.len() < SUSPECTS_MAX {
             self.suspects.insert(peer, Suspect { until: now + ANSWER_TIME, reports });
             actions.push(PlannerAction { to: peer, message: ForestMessage::Check, class: Class::Control });
+        }
+    }
+
+    /// Whose planned parent lives after all returns to it.
+    fn call_back_strays(&mut self) {
+        for (viewer, stripe) in core::mem::take(&mut self.strays) {
+            let Some(parent) = self.plan.parent(viewer, stripe) else { continue };
+            if self.suspects.contains_key(&parent) {
+                self.strays.insert((viewer, stripe));
+            } else {
+                self.changes.push(PlanChange { viewer, stripe, parent });
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use crate::io::Class;
 use crate::propagation::bucket::Bucket;
 use crate::stats::LivestreamStats;
 use crate::time::Instant;
-use crate::wire::{ForestMessage, LostParent, StreamNotice, WirePeer};
+use crate::wire::{Attach, ForestMessage, LostParent, StreamNotice, WirePeer};
 
 use load::{Load, Quality};
 pub use media::{MediaFrame, Publish};
@@ -133,6 +133,10 @@ pub struct Relay<P: WirePeer> {
     clock_error: Option<(Duration, Instant)>,
     notice: StreamNotice,
     stripes: Vec<Stripe<P>>,
+    /// Who asked to be fed before the plan came.
+    early: Vec<(P, Attach)>,
+    refused: Option<P>,
+    refused_at: Instant,
     peers: BTreeMap<P, Peer>,
     tracks: BTreeMap<u8, Track>,
     /// What the application wants: whole tracks, and tracks of which it wants the keyframes.
@@ -336,6 +340,9 @@ impl<P: WirePeer> Relay<P> {
             clock_error: None,
             notice: StreamNotice::default(),
             stripes: Vec::new(),
+            early: Vec::new(),
+            refused: None,
+            refused_at: Instant::ZERO,
             peers: BTreeMap::new(),
             tracks: BTreeMap::new(),
             wants: Interest::default(),
@@ -555,6 +562,12 @@ impl<P: WirePeer> Relay<P> {
         stats
     }
 
+    #[allow(missing_docs)]
+    pub fn dbg(&self, stripe: u8, want: Option<P>) -> alloc::string::String {
+        let s = match self.stripes.get(stripe as usize) { Some(s) => s, None => return "none".into() };
+        alloc::format!("par {} cand {} lost {}", if s.parent == want { "plan" } else if s.parent.is_some() { "other" } else { "none" },
+            match s.candidate { None => "-", Some(c) if Some(c.peer) == want => "plan", Some(_) => "other" }, s.lost.is_some())
+    }
     /// The state of the stream as this node knows it.
     pub fn notice(&self) -> StreamNotice {
         self.notice

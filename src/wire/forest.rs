@@ -162,6 +162,8 @@ pub struct Attach {
     pub keyframes: u64,
     /// How many (child, stripe) pairs the child feeds in these stripes: those who feed most are fed first.
     pub feeds: u8,
+    /// Stripes for which the planner named the parent, one bit each: it has room for them, or will soon.
+    pub planned: u16,
     /// Repeated by the answer, to measure the round trip.
     pub token: u32,
 }
@@ -294,6 +296,7 @@ pub(super) fn put<P: WirePeer>(out: &mut impl Put, message: &ForestMessage<P>) {
             out.put_varint(attach.tracks);
             out.put_varint(attach.keyframes);
             out.put_u8(attach.feeds);
+            out.put(&attach.planned.to_le_bytes());
             out.put(&attach.token.to_le_bytes());
         }
         ForestMessage::Attached(attached) => put_attached(out, attached),
@@ -335,6 +338,7 @@ pub(super) fn read<P: WirePeer>(reader: &mut Reader<'_>, number: u8) -> Result<F
             tracks: reader.varint()?,
             keyframes: reader.varint()?,
             feeds: reader.u8()?,
+            planned: read_u16(reader)?,
             token: reader.u32()?,
         }),
         ATTACHED => ForestMessage::Attached(read_attached(reader)?),

@@ -29,6 +29,12 @@ const STALL_REPEAT: Duration = Duration::from_millis(500);
 /// When everybody was tried, how long before the next round.
 const RETRY: Duration = Duration::from_millis(300);
 
+/// A stranger is told that it is one this often.
+const REFUSE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Questions that come before the plan, at most.
+const EARLY_MAX: usize = 256;
+
 /// Peers named to a child that is refused, at most.
 const REDIRECTS_MAX: usize = 4;
 
@@ -66,13 +72,21 @@ impl<P: WirePeer> Relay<P> {
         self.watch_at = None;
         self.watch_tries = 0;
         let mut asked: SmallVec<[(P, u16); 8]> = SmallVec::new();
+        let mut called: SmallVec<[(P, u16); 8]> = SmallVec::new();
         for feed in plan.feeds {
             let stripe = &mut self.stripes[usize::from(feed.stripe)];
             stripe.backups = feed.backups.into_iter().filter(|&peer| peer != self.local).take(4).collect();
             if feed.parent == self.local || stripe.parent == Some(feed.parent) {
-                stripe.candidate = stripe.candidate.filter(|candidate| !candidate.planned);
+                if let Some(candidate) = stripe.candidate.take_if(|candidate| candidate.planned) {
+                    called.push((candidate.peer, 1 << feed.stripe));
+                }
                 continue;
             }
+            let called_off = stripe.candidate.map(|candidate| candidate.peer);
+            if let Some(peer) = called_off.filter(|&peer| peer != feed.parent && stripe.parent != Some(peer)) {
+                called.push((peer, 1 << feed.stripe));
+            }
+            let stripe = &mut self.stripes[usize::from(feed.stripe)];
             let planned = stripe.parent.is_some() && stripe.lost.is_none();
             stripe.candidate =
                 Some(Candidate { peer: feed.parent, sent: now, tries: 1, planned, from_plan: true });
@@ -82,10 +96,15 @@ impl<P: WirePeer> Relay<P> {
                 None => asked.push((feed.parent, 1 << feed.stripe)),
             }
         }
+        for (peer, stripes) in called {
+            self.send(peer, ForestMessage::Detach { stripes }, actions);
+        }
         for (peer, stripes) in asked {
             self.ask(peer, stripes, now, actions);
         }
-        self.check_at = Some(now);
+        for (peer, attach) in core::mem::take(&mut self.early) {
+            self.on_attach(peer, &attach, now, actions);
+        }
         self.check_soon(now);
     }
 
@@ -93,11 +112,14 @@ impl<P: WirePeer> Relay<P> {
     fn ask(&mut self, peer: P, stripes: u16, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         let mut all = stripes;
         let mut interest = self.wants;
-        let mut feeds = 0usize;
+        let (mut feeds, mut planned) = (0usize, 0);
         for (index, stripe) in self.stripes.iter().enumerate() {
             if stripe.parent == Some(peer) || stripe.candidate.is_some_and(|candidate| candidate.peer == peer)
             {
                 all |= 1 << index;
+            }
+            if stripe.candidate.is_some_and(|candidate| candidate.peer == peer && candidate.from_plan) {
+                planned |= 1 << index;
             }
             if all >> index & 1 == 1 {
                 feeds += stripe.children.len();
@@ -116,6 +138,7 @@ impl<P: WirePeer> Relay<P> {
             tracks: interest.tracks,
             keyframes: interest.keyframes,
             feeds: u8::try_from(feeds).unwrap_or(u8::MAX),
+            planned,
             token,
         });
         self.send(peer, message, actions);
@@ -173,14 +196,22 @@ impl<P: WirePeer> Relay<P> {
         now: Instant,
         actions: &mut Vec<RelayAction<P>>,
     ) {
-        let Some(facts) = self.facts else { return };
         if attach.swarm != self.swarm || from == self.local {
             return;
         }
+        let Some(facts) = self.facts else {
+            // The plan named us to it before it could tell us.
+            if self.early.len() < EARLY_MAX {
+                self.early.push((from, attach.clone()));
+            }
+            return;
+        };
         let interest = Interest { tracks: attach.tracks, keyframes: attach.keyframes };
         let ends: SmallVec<[(u8, u64); 4]> =
             self.tracks.iter().map(|(&track, state)| (track, state.log.end())).collect();
-        let mut room = self.slots().saturating_sub(self.children_count());
+        let (slots, mut taken) = (self.slots(), self.children_count());
+        // Whoever makes room for those whom the plan sends is still on the way out.
+        let planned_slots = if slots == 0 { 0 } else { slots + slots / 4 + 2 };
         let overloaded = self.is_overloaded();
         let mut accepted = 0u16;
         let mut refused = 0u16;
@@ -198,12 +229,14 @@ impl<P: WirePeer> Relay<P> {
             }
             let known = is_source || stripe.parent.is_some() || stripe.candidate.is_some();
             let circular = stripe.path.contains(&from) || stripe.parent == Some(from);
-            if room == 0 || overloaded || !known || circular {
+            let planned = attach.planned >> index & 1 == 1;
+            let full = if planned { taken >= planned_slots } else { taken >= slots || overloaded };
+            if full || !known || circular {
                 refused |= 1 << index;
                 self.stats.attaches_refused += 1;
                 continue;
             }
-            room -= 1;
+            taken += 1;
             accepted |= 1 << index;
             let child =
                 Child { peer: from, interest, feeds: attach.feeds, lease: now + LEASE, from: ends.clone() };
@@ -293,25 +326,25 @@ impl<P: WirePeer> Relay<P> {
         actions: &mut Vec<RelayAction<P>>,
     ) {
         let Some(facts) = self.facts else { return };
-        let Some(peer) = self.peers.get_mut(&from) else { return };
-        let Some((_, asked, sent)) = peer.ask.filter(|(token, _, _)| *token == attached.token) else {
-            return;
-        };
         if attached.epoch != facts.epoch {
             return;
         }
-        peer.ask = None;
-        peer.attached = now;
-        let rtt = now - sent;
-        peer.rtt = rtt;
-        self.compare_clocks(attached.clock_us, rtt, now);
+        // Of an answer that comes late only what it grants counts.
+        let mut asked = 0;
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.attached = now;
+            if let Some((_, stripes, sent)) = peer.ask.take_if(|(token, _, _)| *token == attached.token) {
+                asked = stripes;
+                peer.rtt = now - sent;
+                self.compare_clocks(attached.clock_us, now - sent, now);
+            }
+        }
         let mut paths = attached.paths.into_iter();
         let count = self.stripes.len();
         for index in stripes_of(attached.accepted, count) {
             let path = paths.next().unwrap_or_default();
-            let expected = asked >> index & 1 == 1
-                && (self.stripes[index].parent == Some(from)
-                    || self.stripes[index].candidate.is_some_and(|candidate| candidate.peer == from));
+            let expected = self.stripes[index].parent == Some(from)
+                || self.stripes[index].candidate.is_some_and(|candidate| candidate.peer == from);
             if expected {
                 self.adopt(index, from, path, &attached.tracks, now, actions);
             } else {
@@ -338,6 +371,15 @@ impl<P: WirePeer> Relay<P> {
         self.release_unused(actions);
         self.flush_reports(actions);
         self.check_soon(now);
+    }
+
+    /// Somebody sends what nobody here asked for (any more): a farewell was lost, or crossed an answer.
+    pub(super) fn refuse_feed(&mut self, from: P, index: usize, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        if now - self.refused_at >= REFUSE_INTERVAL || self.refused != Some(from) {
+            self.refused_at = now;
+            self.refused = Some(from);
+            self.send(from, ForestMessage::Detach { stripes: 1 << index }, actions);
+        }
     }
 
     /// Half the round trip is the best guess of the way back (RFC 5905, section 8, without the server's own delay).
@@ -445,7 +487,7 @@ impl<P: WirePeer> Relay<P> {
             let stripe = &self.stripes[index];
             if let Some(candidate) = stripe.candidate {
                 if now >= candidate.sent + self.answer_time(candidate.peer) {
-                    if candidate.tries < 2 && candidate.from_plan {
+                    if candidate.tries < 3 && candidate.from_plan {
                         self.stripes[index].candidate =
                             Some(Candidate { sent: now, tries: candidate.tries + 1, ..candidate });
                         self.ask(candidate.peer, 1 << index, now, actions);

@@ -125,7 +125,7 @@ impl<P: WirePeer> Relay<P> {
         self.load.long = if wait > QUEUE_LONG { self.load.long.saturating_add(1) } else { 0 };
         self.load.short = if wait < QUEUE_SHORT { self.load.short.saturating_add(1) } else { 0 };
         let mut estimate = upload;
-        if self.load.long >= 2 {
+        if false && self.load.long >= 2 {
             self.load.long = 1;
             self.shed(actions);
             estimate = (upload * 85 / 100).max(1);

@@ -257,9 +257,19 @@ impl<P: WirePeer> Relay<P> {
         let ahead = chunk.number > end.saturating_add(AHEAD_MAX);
         if !known || chunk.epoch != facts.epoch.0 as u8 || self.is_source() || ahead_ms || ahead {
             self.stats.chunks_refused += 1;
+            if !known && !self.is_source() {
+                self.refuse_feed(from, self.stripe_of(chunk.number), now, actions);
+            }
             return;
         }
         let index = self.stripe_of(chunk.number);
+        let asked_for = self.missing.contains_key(&(chunk.track, chunk.number));
+        let feeds = |stripe: &super::Stripe<P>| {
+            stripe.parent == Some(from) || stripe.candidate.is_some_and(|candidate| candidate.peer == from)
+        };
+        if !feeds(&self.stripes[index]) && !asked_for {
+            self.refuse_feed(from, index, now, actions);
+        }
         if self.stripes[index].parent == Some(from) {
             self.heard_from_parent(index, &chunk, now, actions);
         }
