@@ -263,7 +263,3 @@ impl<P: WirePeer> Engine<P> {
         id.ok_or(CommandError::UnknownSwarm(swarm))
     }
 }
-#[allow(missing_docs)]
-impl<P: WirePeer> Engine<P> {
-    pub fn dbg_stream(&self, swarm: SwarmId) -> &Livestream<P> { self.livestream(swarm).unwrap().1 }
-}

@@ -202,6 +202,8 @@ struct Stripe<P> {
     heard: Instant,
     /// The parent said that it lives, though nothing comes: until then it is believed.
     believed_until: Instant,
+    /// When a parent of which nothing comes was asked whether it lives.
+    probed: Option<Instant>,
     interval_us: u32,
     deviation_us: u32,
     /// How old chunks are when they come from the parent, smoothed.
@@ -562,12 +564,6 @@ impl<P: WirePeer> Relay<P> {
         stats
     }
 
-    #[allow(missing_docs)]
-    pub fn dbg(&self, stripe: u8, want: Option<P>) -> alloc::string::String {
-        let s = match self.stripes.get(stripe as usize) { Some(s) => s, None => return "none".into() };
-        alloc::format!("par {} cand {} lost {}", if s.parent == want { "plan" } else if s.parent.is_some() { "other" } else { "none" },
-            match s.candidate { None => "-", Some(c) if Some(c.peer) == want => "plan", Some(_) => "other" }, s.lost.is_some())
-    }
     /// The state of the stream as this node knows it.
     pub fn notice(&self) -> StreamNotice {
         self.notice
@@ -662,7 +658,7 @@ impl<P: WirePeer> Relay<P> {
 const SLOT_PERCENT: u128 = 95;
 
 /// How much of the upload repair may take, in percent.
-const REPAIR_PERCENT: u64 = 15;
+const REPAIR_PERCENT: u64 = 10;
 
 /// (Child, stripe) pairs, at most: each costs a send for every chunk of the stripe.
 const SLOTS_MAX: usize = 4_096;
@@ -678,6 +674,7 @@ impl<P: Copy + Eq> Stripe<P> {
             path: Vec::new(),
             heard: now,
             believed_until: now,
+            probed: None,
             interval_us: 0,
             deviation_us: 0,
             delay_us: 0,

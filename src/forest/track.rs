@@ -64,6 +64,9 @@ pub(super) enum Inserted {
 /// A frame for the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Ready {
+    pub(super) first: u64,
+    /// Delivery begins with it.
+    pub(super) is_first: bool,
     pub(super) sequence: u64,
     pub(super) keyframe: bool,
     pub(super) captured_ms: u32,
@@ -240,6 +243,8 @@ impl TrackLog {
         let frame = &mut self.frames[at];
         frame.settled = true;
         let ready = Ready {
+            first: frame.first,
+            is_first: self.cursor.is_none(),
             sequence: frame.sequence,
             keyframe: frame.keyframe,
             captured_ms: frame.captured_ms,

@@ -9,6 +9,7 @@ use super::{
     Candidate, Child, Interest, LEASE, PATH_MAX, Peer, REFRESH, RTT_GUESS, Relay, RelayAction, StreamFacts,
     stripes_of,
 };
+use crate::id::Epoch;
 use crate::io::Class;
 use crate::propagation::bucket::Bucket;
 use crate::time::Instant;
@@ -22,6 +23,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// How long a parent is believed that says it lives though nothing comes to it.
 const BELIEVED: Duration = Duration::from_millis(1_500);
+
+/// And one that answers though nothing comes.
+const BELIEVED_SLOW: Duration = Duration::from_millis(500);
 
 /// A source that is active and publishes nothing says so this often.
 const STALL_REPEAT: Duration = Duration::from_millis(500);
@@ -83,7 +87,8 @@ impl<P: WirePeer> Relay<P> {
                 continue;
             }
             let called_off = stripe.candidate.map(|candidate| candidate.peer);
-            if let Some(peer) = called_off.filter(|&peer| peer != feed.parent && stripe.parent != Some(peer)) {
+            if let Some(peer) = called_off.filter(|&peer| peer != feed.parent && stripe.parent != Some(peer))
+            {
                 called.push((peer, 1 << feed.stripe));
             }
             let stripe = &mut self.stripes[usize::from(feed.stripe)];
@@ -199,13 +204,13 @@ impl<P: WirePeer> Relay<P> {
         if attach.swarm != self.swarm || from == self.local {
             return;
         }
-        let Some(facts) = self.facts else {
+        if self.facts.is_none() {
             // The plan named us to it before it could tell us.
             if self.early.len() < EARLY_MAX {
                 self.early.push((from, attach.clone()));
             }
             return;
-        };
+        }
         let interest = Interest { tracks: attach.tracks, keyframes: attach.keyframes };
         let ends: SmallVec<[(u8, u64); 4]> =
             self.tracks.iter().map(|(&track, state)| (track, state.log.end())).collect();
@@ -250,20 +255,39 @@ impl<P: WirePeer> Relay<P> {
             self.peer(from, now, actions);
         }
         let redirects = if refused == 0 { Vec::new() } else { self.redirects(refused, from) };
+        let message = self.attached(attach.token, accepted, interest, redirects, now);
+        self.send(from, message, actions);
+        if interest.union(before) != before {
+            self.refresh(false, now, actions);
+        }
+    }
+
+    fn attached(
+        &self,
+        token: u32,
+        accepted: u16,
+        interest: Interest,
+        redirects: Vec<P>,
+        now: Instant,
+    ) -> ForestMessage<P> {
         let paths = stripes_of(accepted, self.stripes.len()).map(|index| self.stripes[index].path.clone());
-        let message = ForestMessage::Attached(Attached {
-            token: attach.token,
-            epoch: facts.epoch,
+        ForestMessage::Attached(Attached {
+            token,
+            epoch: self.facts.map_or(Epoch(0), |facts| facts.epoch),
             clock_us: self.stream_us(now),
             accepted,
             paths: paths.collect(),
             tracks: self.positions(interest),
             redirects,
             state: self.notice,
-        });
-        self.send(from, message, actions);
-        if interest.union(before) != before {
-            self.refresh(false, now, actions);
+        })
+    }
+
+    /// Children that came before this node knew where a track stands are told now.
+    fn tell_positions(&self, index: usize, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        for child in &self.stripes[index].children {
+            let message = self.attached(0, 1 << index, child.interest, Vec::new(), now);
+            self.send(child.peer, message, actions);
         }
     }
 
@@ -374,7 +398,13 @@ impl<P: WirePeer> Relay<P> {
     }
 
     /// Somebody sends what nobody here asked for (any more): a farewell was lost, or crossed an answer.
-    pub(super) fn refuse_feed(&mut self, from: P, index: usize, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+    pub(super) fn refuse_feed(
+        &mut self,
+        from: P,
+        index: usize,
+        now: Instant,
+        actions: &mut Vec<RelayAction<P>>,
+    ) {
         if now - self.refused_at >= REFUSE_INTERVAL || self.refused != Some(from) {
             self.refused_at = now;
             self.refused = Some(from);
@@ -415,8 +445,13 @@ impl<P: WirePeer> Relay<P> {
         let previous = stripe.parent.replace(from);
         let is_new = previous != Some(from);
         stripe.candidate = stripe.candidate.filter(|candidate| candidate.peer != from);
-        stripe.heard = now;
-        stripe.stalled = false;
+        if is_new {
+            stripe.heard = now;
+            stripe.stalled = false;
+        } else if stripe.probed.is_some() {
+            stripe.believed_until = now + BELIEVED_SLOW;
+        }
+        stripe.probed = None;
         stripe.retry_at = None;
         stripe.tried.clear();
         if is_new {
@@ -430,7 +465,8 @@ impl<P: WirePeer> Relay<P> {
         if let Some(parent) = lost.filter(|&parent| parent != from) {
             self.lost.push(LostParent { stripe: index as u8, parent, adopted: Some(from) });
         }
-        self.catch_up(index, positions, is_new, now);
+        let quiet = self.notice.state != ACTIVE || now - self.stripes[index].heard > BELIEVED_SLOW;
+        let news = self.catch_up(index, positions, is_new, quiet, now);
         let stripe = &mut self.stripes[index];
         let known = stripe.path.len() == path.len() + 1 && stripe.path[0] == from && stripe.path[1..] == path;
         if !known {
@@ -438,6 +474,9 @@ impl<P: WirePeer> Relay<P> {
             stripe.path.push(from);
             stripe.path.extend(path);
             self.tell_path(index, actions);
+        }
+        if news {
+            self.tell_positions(index, now, actions);
         }
     }
 
@@ -519,8 +558,16 @@ impl<P: WirePeer> Relay<P> {
             self.tell_stalled(index, actions);
         }
         let stripe = &self.stripes[index];
-        let switching = stripe.candidate.is_some();
-        if silent >= stripe.silence() && !switching {
+        let Some(parent) = stripe.parent.filter(|_| silent >= stripe.doubt() && stripe.candidate.is_none())
+        else {
+            return;
+        };
+        // A parent with a long queue is slow, one that does not answer is dead.
+        let Some(probed) = stripe.probed else {
+            self.stripes[index].probed = Some(now);
+            return self.ask(parent, 1 << index, now, actions);
+        };
+        if silent >= stripe.silence() && now - probed >= self.answer_time(parent) {
             self.stats.failovers += 1;
             self.parent_failed(index, now, actions);
         }
@@ -678,8 +725,15 @@ impl<P: WirePeer> Relay<P> {
                 next = next.min(at);
             }
             if active && stripe.parent.is_some() {
-                let patience = if stripe.stalled { stripe.silence() } else { stripe.doubt() };
-                next = next.min((stripe.heard + patience).max(stripe.believed_until));
+                let at = match stripe.probed {
+                    Some(probed) => {
+                        let answered =
+                            stripe.parent.map_or(probed, |parent| probed + self.answer_time(parent));
+                        answered.max(stripe.heard + stripe.silence())
+                    }
+                    None => stripe.heard + stripe.doubt(),
+                };
+                next = next.min(at.max(stripe.believed_until));
             }
         }
         if self.is_source() && active {
@@ -717,6 +771,7 @@ impl<P: WirePeer> Relay<P> {
         self.notice = notice;
         for stripe in &mut self.stripes {
             stripe.heard = now;
+            stripe.probed = None;
         }
         if notice.state == ACTIVE {
             self.active_since.get_or_insert(now);
@@ -787,6 +842,7 @@ impl<P: Copy + Eq> super::Stripe<P> {
         self.heard = now;
         self.believed_until = self.believed_until.min(now);
         self.stalled = false;
+        self.probed = None;
         if self.interval_us == 0 {
             self.interval_us = gap_us.max(1);
             self.deviation_us = gap_us / 2;

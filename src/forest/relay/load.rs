@@ -41,6 +41,7 @@ pub(super) struct Quality {
 
 /// A standing queue of this length means that too much was promised (Nichols and Jacobson's CoDel looks at the minimum, too).
 const QUEUE_LONG: Duration = Duration::from_millis(40);
+const QUEUE_SWAMPED: Duration = Duration::from_millis(200);
 const QUEUE_SHORT: Duration = Duration::from_millis(5);
 
 /// A backlog below is none to speak of.
@@ -78,6 +79,12 @@ impl<P: WirePeer> Relay<P> {
     /// Whether what waits to be sent leaves no room for what can wait.
     pub(super) fn is_busy(&self) -> bool {
         let wait_bytes = self.config.upload_bytes_per_s as usize / 1_000 * QUEUE_LONG.as_millis() as usize;
+        self.load.backlog > wait_bytes.max(BACKLOG_FREE)
+    }
+
+    /// Whether even repair would only lengthen the queue.
+    pub(super) fn is_swamped(&self) -> bool {
+        let wait_bytes = self.config.upload_bytes_per_s as usize / 1_000 * QUEUE_SWAMPED.as_millis() as usize;
         self.load.backlog > wait_bytes.max(BACKLOG_FREE)
     }
 
@@ -125,7 +132,7 @@ impl<P: WirePeer> Relay<P> {
         self.load.long = if wait > QUEUE_LONG { self.load.long.saturating_add(1) } else { 0 };
         self.load.short = if wait < QUEUE_SHORT { self.load.short.saturating_add(1) } else { 0 };
         let mut estimate = upload;
-        if false && self.load.long >= 2 {
+        if self.load.long >= 2 {
             self.load.long = 1;
             self.shed(actions);
             estimate = (upload * 85 / 100).max(1);

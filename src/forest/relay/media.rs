@@ -5,6 +5,7 @@ use core::ops::Range;
 use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
 
 use super::repair::{HISTORY_WINDOW_MAX, first_of_stripe};
 use super::seals::{Sealing, header_of, pieces};
@@ -475,24 +476,31 @@ impl<P: WirePeer> Relay<P> {
             if self.owed.is_empty() { None } else { self.owed.remove(&(chunk.track, chunk.number)) };
         let deadline_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
         let use_by_ms = u64::from(chunk.captured_ms) + chunk.deadline_ms.map_or(deadline_ms, u64::from);
-        let deadline = self.local_time(use_by_ms);
+        let use_by = self.local_time(use_by_ms);
+        // A queue that would take longer is cut: the highest layers first, keyframes never.
+        let patience = QUEUE_TIME_MAX.saturating_sub(QUEUE_TIME_LAYER * u32::from(chunk.track & 7));
+        let deadline = if chunk.keyframe { use_by } else { use_by.min(now + patience) };
         let class = class_of(chunk);
         let Some(stripe) = self.stripes.get(index) else { return };
         let mut forwarded = 0;
+        // Only looked at when somebody waits.
+        let mut served: SmallVec<[P; 8]> = SmallVec::new();
         for child in &stripe.children {
             let begins =
                 child.from.iter().find(|(track, _)| *track == chunk.track).map_or(0, |(_, from)| *from);
             let pushed = chunk.number >= begins && child.interest.covers(chunk.track, chunk.keyframe);
-            let owed = waiting.as_ref().is_some_and(|waiting| waiting.contains(&child.peer));
-            if (pushed || owed) && Some(child.peer) != from && deadline > now {
+            if pushed && Some(child.peer) != from && use_by > now {
                 forwarded += 1;
                 let to = child.peer;
                 actions.push(RelayAction::Pass { to, frame: frame.clone(), class, deadline, key: None });
+                if waiting.is_some() {
+                    served.push(to);
+                }
             }
         }
         for &peer in waiting.iter().flatten() {
-            let is_child = stripe.children.iter().any(|child| child.peer == peer);
-            if !is_child && Some(peer) != from {
+            let is_served = served.contains(&peer);
+            if !is_served && Some(peer) != from && !self.is_busy() {
                 forwarded += 1;
                 let class = if chunk.keyframe { Class::Normal } else { Class::Background };
                 let key = Some(key_of(chunk.track, chunk.number));
@@ -513,6 +521,9 @@ impl<P: WirePeer> Relay<P> {
         loop {
             let Some(track) = self.tracks.get_mut(&id) else { return };
             let Some(ready) = track.log.next_ready(in_order) else { return };
+            if ready.is_first {
+                self.forget_history(id, ready.first);
+            }
             let captured = self.local_time(ready.captured_ms.into());
             let payload = self.join(&ready.chunks);
             self.stats.frames_delivered += 1;
@@ -612,6 +623,10 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 }
+
+/// How long a chunk of the base layer may wait to be sent, and how much less each layer above.
+const QUEUE_TIME_MAX: Duration = Duration::from_millis(300);
+const QUEUE_TIME_LAYER: Duration = Duration::from_millis(40);
 
 /// A gap in the flow of frames that a viewer sees.
 const STALL: Duration = Duration::from_millis(250);

@@ -47,8 +47,16 @@ const GAP_MAX: u64 = 512;
 
 impl<P: WirePeer> Relay<P> {
     /// A parent feeds a stripe from now on: what it sent before is asked for. Of one that did already, only tracks that
-    /// are new here count.
-    pub(super) fn catch_up(&mut self, index: usize, positions: &[TrackPosition], is_new: bool, now: Instant) {
+    /// are new here count, and if it is `quiet` what it never sent.
+    pub(super) fn catch_up(
+        &mut self,
+        index: usize,
+        positions: &[TrackPosition],
+        is_new: bool,
+        quiet: bool,
+        now: Instant,
+    ) -> bool {
+        let mut news = false;
         let stripes = self.stripes.len() as u64;
         let bytes_max = self.config.retained_bytes_max;
         let patience_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
@@ -73,6 +81,7 @@ impl<P: WirePeer> Relay<P> {
             match before {
                 None if track.chases => track.joined.push((index as u8, first)),
                 None => {}
+                Some(_) if !is_new && !quiet => {}
                 Some(next) => {
                     let from = next.max(first.saturating_sub(GAP_MAX * stripes));
                     // What a parent has sent already may be on its way.
@@ -84,11 +93,21 @@ impl<P: WirePeer> Relay<P> {
                     }
                 }
             }
+            if before.is_none() {
+                // Whoever came before gets what comes from now on, and asks for the rest.
+                for child in &mut self.stripes[index].children {
+                    if !child.from.iter().any(|(track, _)| *track == position.track) {
+                        child.from.push((position.track, first));
+                        news = true;
+                    }
+                }
+            }
             if is_new || before.is_none() {
                 let next = before.map_or(first, |next| next.max(first));
                 self.stripes[index].set_edge(position.track, next);
             }
         }
+        news
     }
 
     /// Notes the history to be asked for, of those stripes whose beginning is known.
@@ -108,6 +127,16 @@ impl<P: WirePeer> Relay<P> {
         }
         if !self.history.is_empty() && self.history_at.is_none() {
             self.history_at = Some(now);
+        }
+    }
+
+    /// Delivery of a track begins with chunk `first`: what is older is of no use here.
+    pub(super) fn forget_history(&mut self, id: u8, first: u64) {
+        self.history.retain(|(track, number)| *track != id || *number >= first);
+        let old = self.missing.range((id, 0)..(id, first)).filter(|(_, missing)| missing.history);
+        let old: Vec<u64> = old.map(|((_, number), _)| *number).collect();
+        for number in old {
+            self.found(id, number);
         }
     }
 
@@ -330,7 +359,7 @@ impl<P: WirePeer> Relay<P> {
             }
             return;
         };
-        if history && self.is_busy() {
+        if history && self.is_busy() || self.is_swamped() {
             self.stats.chunks_unserved += 1;
             return;
         }

@@ -292,19 +292,47 @@ impl<'a> Run<'a> {
         self.plan(self.world.now() + Duration::from_micros(after), Step::Come { upload });
     }
 
-    fn frame_dbg(&self) -> bool { self.world.now().as_micros() % 500_000 < 33_400 }
+    fn frame_dbg(&self) -> bool {
+        self.world.now().as_micros() % 500_000 < 33_400
+    }
     fn dbg(&mut self) {
         let mut sum = crate::stats::LivestreamStats::default();
         let (mut q, mut qmax, mut fed) = (0, (0, 0), 0);
         for (node, host) in self.world.hosts() {
             let st = host.livestream_stats(STREAM).unwrap();
-            if node == 0 { std::eprintln!("t {:?} src q {} children {} depth {} viewers {} moves {} refused {} wants_rx {} served {}", self.world.now(), host.queued_bytes(), st.children, st.plan_depth_max, st.viewers, st.plan_moves, st.attaches_refused, st.wants_received, st.chunks_served); }
-            else {
-            q += host.queued_bytes(); if host.queued_bytes() > qmax.0 { qmax = (host.queued_bytes(), node); }
-            fed += st.stripes_fed;
-            sum.failovers += st.failovers; sum.chunks_received += st.chunks_received; sum.chunks_duplicate += st.chunks_duplicate;
-            sum.chunks_repaired += st.chunks_repaired; sum.chunks_caught_up += st.chunks_caught_up; sum.chunks_served += st.chunks_served; sum.chunks_unserved += st.chunks_unserved;
-            sum.wants_sent += st.wants_sent; sum.attaches_refused += st.attaches_refused; sum.frames_delivered += st.frames_delivered; sum.frames_lagged += st.frames_lagged; sum.chunks_refused += st.chunks_refused; sum.children += st.children; sum.depth_max = sum.depth_max.max(st.depth_max);
+            if node == 0 {
+                std::eprintln!(
+                    "t {:?} src q {} children {} depth {} viewers {} moves {} refused {} wants_rx {} served {}",
+                    self.world.now(),
+                    host.queued_bytes(),
+                    st.children,
+                    st.plan_depth_max,
+                    st.viewers,
+                    st.plan_moves,
+                    st.attaches_refused,
+                    st.wants_received,
+                    st.chunks_served
+                );
+            } else {
+                q += host.queued_bytes();
+                if host.queued_bytes() > qmax.0 {
+                    qmax = (host.queued_bytes(), node);
+                }
+                fed += st.stripes_fed;
+                sum.failovers += st.failovers;
+                sum.chunks_received += st.chunks_received;
+                sum.chunks_duplicate += st.chunks_duplicate;
+                sum.chunks_repaired += st.chunks_repaired;
+                sum.chunks_caught_up += st.chunks_caught_up;
+                sum.chunks_served += st.chunks_served;
+                sum.chunks_unserved += st.chunks_unserved;
+                sum.wants_sent += st.wants_sent;
+                sum.attaches_refused += st.attaches_refused;
+                sum.frames_delivered += st.frames_delivered;
+                sum.frames_lagged += st.frames_lagged;
+                sum.chunks_refused += st.chunks_refused;
+                sum.children += st.children;
+                sum.depth_max = sum.depth_max.max(st.depth_max);
             }
         }
         let root = self.world.host(0).unwrap();
@@ -315,7 +343,9 @@ impl<'a> Run<'a> {
         for stripe in 0..plan.stripes() {
             for child in relay.children(stripe) {
                 if plan.parent(child, stripe) != Some(0) {
-                    let state = self.world.host(child).map(|h| h.dbg_stream(STREAM).relay().unwrap().dbg(stripe, plan.parent(child, stripe)));
+                    let state = self.world.host(child).map(|h| {
+                        h.dbg_stream(STREAM).relay().unwrap().dbg(stripe, plan.parent(child, stripe))
+                    });
                     *why.entry(alloc::format!("{state:?}")).or_insert(0) += 1;
                 }
             }
@@ -330,11 +360,29 @@ impl<'a> Run<'a> {
             }
         }
         std::eprintln!("  all {bad:?}");
-        std::eprintln!("   q {q} qmax {qmax:?} fed {fed} children {} depth {} failovers {} rx {} dup {} rep {} caught {} served {} unserved {} wants {} refattach {} deliv {} lag {} refch {}", sum.children, sum.depth_max, sum.failovers, sum.chunks_received, sum.chunks_duplicate, sum.chunks_repaired, sum.chunks_caught_up, sum.chunks_served, sum.chunks_unserved, sum.wants_sent, sum.attaches_refused, sum.frames_delivered, sum.frames_lagged, sum.chunks_refused);
+        std::eprintln!(
+            "   q {q} qmax {qmax:?} fed {fed} children {} depth {} failovers {} rx {} dup {} rep {} caught {} served {} unserved {} wants {} refattach {} deliv {} lag {} refch {}",
+            sum.children,
+            sum.depth_max,
+            sum.failovers,
+            sum.chunks_received,
+            sum.chunks_duplicate,
+            sum.chunks_repaired,
+            sum.chunks_caught_up,
+            sum.chunks_served,
+            sum.chunks_unserved,
+            sum.wants_sent,
+            sum.attaches_refused,
+            sum.frames_delivered,
+            sum.frames_lagged,
+            sum.chunks_refused
+        );
     }
 
     fn publish(&mut self) {
-        if std::env::var("DBG").is_ok() && self.frame_dbg() { self.dbg(); }
+        if std::env::var("DBG").is_ok() && self.frame_dbg() {
+            self.dbg();
+        }
         let now = self.world.now();
         let wanted = core::mem::take(&mut self.world.observer_mut().keyframe_wanted);
         let keyframe = wanted || self.frames_in_group % self.scene.group_frames() == 0;

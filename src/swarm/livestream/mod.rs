@@ -444,7 +444,6 @@ impl<P: WirePeer> Livestream<P> {
         }
     }
 
-    pub(crate) fn dbg_plan(&self) -> &crate::forest::ForestPlan<P> { self.planner.as_ref().unwrap().plan() }
     fn want(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         let wants = self.interest();
         if let Some(relay) = self.relay.as_mut().filter(|_| self.local != self.source) {
