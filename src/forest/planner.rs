@@ -152,7 +152,7 @@ impl<P: WirePeer> Planner<P> {
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let suspects = self.suspects.values().map(|suspect| suspect.until).min();
-        let tick = (self.plan.len() > 0).then_some(self.tick_at);
+        let tick = (!self.plan.is_empty()).then_some(self.tick_at);
         suspects.into_iter().chain(tick).min()
     }
 

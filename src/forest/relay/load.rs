@@ -119,7 +119,7 @@ impl<P: WirePeer> Relay<P> {
     /// Looks at all three, once a tick.
     pub(super) fn look_at_load(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         self.look_at_upload(now, actions);
-        //self.look_at_parents(now, actions);
+        self.look_at_parents(now, actions);
         self.look_at_layers(actions);
     }
 

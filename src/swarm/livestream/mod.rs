@@ -139,6 +139,7 @@ impl<P: WirePeer> Livestream<P> {
     }
 
     /// A tracker's end: it plans for `source` and carries no media.
+    #[allow(clippy::too_many_arguments, reason = "all that makes a livestream")]
     pub(crate) fn track(
         local: P,
         swarm: SwarmId,
@@ -607,12 +608,14 @@ fn planner_config<P: Copy>(config: &Config, options: &BroadcastOptions<P>, epoch
         let k = stripes_for(options.viewers_expected, rate, LATENCY_TYPICAL, frame, CAPACITY_TYPICAL_PERCENT);
         k.min(u8::try_from(options.viewers_max).unwrap_or(u8::MAX))
     });
-    let mut plan = PlanConfig::default();
-    plan.stripes = stripes;
-    plan.rate_bytes_per_s = rate;
-    plan.mode = options.mode;
-    plan.star_to_tree_threshold = options.star_to_tree_threshold;
-    plan.viewers_max = options.viewers_max;
+    let plan = PlanConfig {
+        stripes,
+        rate_bytes_per_s: rate,
+        mode: options.mode,
+        star_to_tree_threshold: options.star_to_tree_threshold,
+        viewers_max: options.viewers_max,
+        ..PlanConfig::default()
+    };
     PlannerConfig {
         plan,
         source_upload_bytes_per_s: options.upload_bytes_per_s,
