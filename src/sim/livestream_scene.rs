@@ -206,6 +206,13 @@ impl LivestreamScene {
         }
     }
 
+    /// What viewers may upload on average, in percent of the stream's rate.
+    pub fn capacity_percent(&self) -> u32 {
+        let uploads: u64 = self.viewer_uploads(self.viewers).iter().sum();
+        let percent = uploads.saturating_mul(100) / (self.stream_bytes_per_s() * u64::from(self.viewers)).max(1);
+        u32::try_from(percent).unwrap_or(u32::MAX)
+    }
+
     /// The bytes of a frame of `layer`. They follow from the number of the frame alone, and spread by a tenth around
     /// what gives the rate.
     pub fn frame_bytes(&self, layer: u8, frame: u64, keyframe: bool) -> usize {

@@ -50,6 +50,11 @@ impl<P: PeerId> ForestPlan<P> {
             return Err(self.no_capacity(&self.slab.spare(viewers, false)));
         }
         let needed = spare(self, false);
+        let left: i64 = needed.iter().sum();
+        if usize::from(hard) < self.slab.k && left < i64::from(self.config.reserve_slots) {
+            // Whoever brings more than it takes must still get in, or nobody ever would.
+            return Err(self.no_capacity(&needed));
+        }
         let picks = self.slab.plan_recolouring(needed.clone(), false);
         let picks = picks.ok_or_else(|| self.no_capacity(&needed))?;
         self.recolour(picks);

@@ -32,6 +32,9 @@ pub struct PlanConfig {
     /// How many others one viewer feeds at most, over all stripes, whatever its upload; 1 to 4,096. It does not
     /// bind the root. Default 256.
     pub degree_max: u16,
+    /// Slots that are kept for viewers who bring more slots than they take, as long as others come: where upload is
+    /// scarce, the weak wait until the strong have come. Default 0.
+    pub reserve_slots: u16,
     /// How many viewers one change moves at will, at least 4. What must be moved is moved nevertheless: the
     /// children of who leaves. Default 64.
     pub moves_max: usize,
@@ -48,6 +51,7 @@ impl Default for PlanConfig {
             star_to_tree_threshold: 50,
             viewers_max: 1_000_000,
             degree_max: 256,
+            reserve_slots: 0,
             moves_max: 64,
         }
     }

@@ -700,7 +700,7 @@ impl<P: WirePeer> Relay<P> {
 
     fn answer_time(&self, peer: P) -> Duration {
         let rtt = self.peers.get(&peer).map_or(RTT_GUESS, |peer| peer.rtt);
-        rtt + rtt / 4 + Duration::from_millis(20)
+        rtt + rtt / 8 + Duration::from_millis(15)
     }
 
     fn note_fed(&mut self, actions: &mut Vec<RelayAction<P>>) {
@@ -858,9 +858,9 @@ impl<P: Copy + Eq> super::Stripe<P> {
         self.patience(3, 4)
     }
 
-    /// From here on the children are told that nothing comes.
+    /// From here on the parent is asked whether it lives, and the children are told that nothing comes.
     fn doubt(&self) -> Duration {
-        self.patience(2, 3)
+        self.patience(2, 2)
     }
 
     fn patience(&self, intervals: u64, deviations: u64) -> Duration {

@@ -41,6 +41,7 @@ pub(super) struct Quality {
 
 /// A standing queue of this length means that too much was promised (Nichols and Jacobson's CoDel looks at the minimum, too).
 const QUEUE_LONG: Duration = Duration::from_millis(40);
+const QUEUE_STANDING: Duration = Duration::from_millis(150);
 const QUEUE_SWAMPED: Duration = Duration::from_millis(200);
 const QUEUE_SHORT: Duration = Duration::from_millis(5);
 
@@ -129,13 +130,13 @@ impl<P: WirePeer> Relay<P> {
         let upload = self.load.upload_bytes_per_s.unwrap_or(declared);
         let wait_us = (backlog as u64).saturating_mul(1_000_000) / declared;
         let wait = Duration::from_micros(wait_us);
-        self.load.long = if wait > QUEUE_LONG { self.load.long.saturating_add(1) } else { 0 };
+        self.load.long = if wait > QUEUE_STANDING { self.load.long.saturating_add(1) } else { 0 };
         self.load.short = if wait < QUEUE_SHORT { self.load.short.saturating_add(1) } else { 0 };
         let mut estimate = upload;
         if self.load.long >= 2 {
             self.load.long = 1;
             self.shed(actions);
-            estimate = (upload * 85 / 100).max(1);
+            estimate = (upload * 95 / 100).max(declared * 7 / 10).max(1);
         } else if self.load.short >= CALM_LOOKS && upload < declared {
             self.load.short = 0;
             estimate = (upload * 110 / 100 + 1).min(declared);

@@ -36,6 +36,9 @@ const NAMED_MAX: usize = 64;
 /// Chunks looked at for one request, at most.
 const WANTED_MAX: u64 = 1_024;
 
+/// So often of the stripe's parent, which may be waiting for it itself, before the others are asked.
+const OWN_TRIES: u8 = 2;
+
 /// A chunk is asked for so often, then left to its deadline.
 const TRIES_MAX: u8 = 12;
 
@@ -260,7 +263,7 @@ impl<P: WirePeer> Relay<P> {
     fn holder(&self, number: u64, tries: u8) -> Option<P> {
         let stripe = self.stripe_of(number);
         let own = self.stripes.get(stripe)?.parent;
-        if tries < 2 && own.is_some() {
+        if tries < OWN_TRIES && own.is_some() {
             return own;
         }
         let mut parents: SmallVec<[P; 16]> = SmallVec::new();
@@ -396,7 +399,7 @@ impl<P: WirePeer> Relay<P> {
                     left -= 1;
                     let key = (*track, number);
                     if let Some(missing) = self.missing.get_mut(&key) {
-                        missing.tries = missing.tries.max(2);
+                        missing.tries = missing.tries.max(OWN_TRIES);
                         self.missing_at.set(key, Some(now + HISTORY_STEP / 4));
                     }
                 }

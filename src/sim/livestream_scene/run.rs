@@ -227,6 +227,7 @@ impl<'a> Run<'a> {
             options.stripes = scene.stripes;
             options.mode = scene.mode;
             options.viewers_expected = scene.viewers as usize;
+            options.capacity_expected_percent = scene.capacity_percent();
             options.viewers_max = options.viewers_max.max(2 * everybody);
             options.redundancy_percent = scene.redundancy_percent;
             options.deadline = scene.deadline;

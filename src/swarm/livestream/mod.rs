@@ -55,9 +55,11 @@ pub(crate) struct Livestream<P: WirePeer> {
 /// A source tells its tracker about the stream this often.
 const ANNOUNCE: Duration = Duration::from_secs(5);
 
-/// What the formula for the number of stripes assumes of links and viewers.
+/// What the formula for the number of stripes assumes of links.
 const LATENCY_TYPICAL: Duration = Duration::from_millis(30);
-const CAPACITY_TYPICAL_PERCENT: u32 = 150;
+
+/// Below, the weak wait until the strong have come.
+const CAPACITY_SCARCE_PERCENT: u32 = 135;
 
 /// Numbers of media frames begin here, track by track: they share the sequences of their origin with its chat.
 const TRACK_SEQUENCES: u32 = 48;
@@ -603,9 +605,11 @@ fn media_sequence(track: u8, number: u64) -> u64 {
 fn planner_config<P: Copy>(config: &Config, options: &BroadcastOptions<P>, epoch: Epoch) -> PlannerConfig {
     let chunk = config.frame_bytes_max.saturating_sub(crate::wire::CHUNK_HEADER_BYTES_MAX).max(1);
     let rate = wire_rate(options.rate_bytes_per_s, options.redundancy_percent, chunk, &config.egress);
+    let scarce = options.capacity_expected_percent < CAPACITY_SCARCE_PERCENT;
     let stripes = options.stripes.unwrap_or_else(|| {
         let frame = u32::try_from(config.frame_bytes_max).unwrap_or(u32::MAX);
-        let k = stripes_for(options.viewers_expected, rate, LATENCY_TYPICAL, frame, CAPACITY_TYPICAL_PERCENT);
+        let capacity = options.capacity_expected_percent;
+        let k = stripes_for(options.viewers_expected, rate, LATENCY_TYPICAL, frame, capacity);
         k.min(u8::try_from(options.viewers_max).unwrap_or(u8::MAX))
     });
     let plan = PlanConfig {
@@ -614,6 +618,7 @@ fn planner_config<P: Copy>(config: &Config, options: &BroadcastOptions<P>, epoch
         mode: options.mode,
         star_to_tree_threshold: options.star_to_tree_threshold,
         viewers_max: options.viewers_max,
+        reserve_slots: if scarce { u16::from(stripes) * 2 } else { 0 },
         ..PlanConfig::default()
     };
     PlannerConfig {

@@ -30,6 +30,9 @@ pub struct BroadcastOptions<P> {
     pub viewers_max: usize,
     /// How many viewers the choice of the number of stripes assumes. Default 1,000.
     pub viewers_expected: usize,
+    /// The upload of viewers on average, in percent of the stream's rate, that the choice of the number of stripes assumes.
+    /// Default 150. When it is scarce, below 135, viewers who take more than they bring wait until others have come.
+    pub capacity_expected_percent: u32,
     /// Parity: 125 sends a quarter more, so that a fifth of a frame may be lost. From 100, the default, to 300.
     pub redundancy_percent: u16,
     /// How long after its capture a frame is of use, from 50 ms to 60 s. Default 2 s.
@@ -116,6 +119,7 @@ impl<P> BroadcastOptions<P> {
             star_to_tree_threshold: 50,
             viewers_max: 1_000_000,
             viewers_expected: 1_000,
+            capacity_expected_percent: 150,
             redundancy_percent: 100,
             deadline: Duration::from_secs(2),
             keyframe_request_interval: Duration::from_secs(1),
