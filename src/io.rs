@@ -162,13 +162,14 @@ pub enum Event<P> {
         /// Why.
         reason: LagReason,
     },
-    /// The first neighbour in the swarm: updates now flow. In a livestream: somebody feeds every stripe.
+    /// The first neighbour in the swarm: updates now flow. In a livestream: somebody feeds every stripe; its chat, if it
+    /// was joined with one, tells its first neighbour with this event, too.
     Joined {
         /// The swarm.
         swarm: SwarmId,
     },
     /// The last neighbour in the swarm is gone; the engine keeps looking for others. In a livestream: nobody feeds any
-    /// stripe any more.
+    /// stripe any more, or its chat has no neighbour any more.
     Isolated {
         /// The swarm.
         swarm: SwarmId,

@@ -41,7 +41,7 @@
 //! | stripes, layers | 16, 8 | the command is refused |
 //! | a media frame | [`Engine::media_bytes_max`]: 255 chunks, parity included | the command is refused |
 //! | (child, stripe) pairs of a node | what 95 % of its upload carries, at most 4,096; the plan gives out less, and 256 to a viewer at most | refused, with others to ask; those whom the plan sends have room for a quarter and two more |
-//! | what is kept of a track | [`BroadcastOptions::retained_bytes_max`], [`WatchOptions::retained_bytes_max`], 4,096 frames | the oldest frames go |
+//! | what is kept of a track | [`BroadcastOptions::retained_bytes_max`], [`WatchOptions::retained_bytes_max`], 4,096 frames | the oldest frames go, once a second |
 //! | history | back to the newest whole keyframe, and as far as the deadline if that is further | older frames go |
 //! | history asked for | 4,096 chunks, 96 of them at a time | the oldest are not asked for |
 //! | chunks missed | 4,096 at a time, each asked for 12 times | not asked for; frames that stay incomplete are told at their deadline |
