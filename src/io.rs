@@ -128,10 +128,13 @@ pub struct Update<P> {
     pub keyframe: bool,
     /// Quality layer, 0 is the base.
     pub layer: u8,
-    /// Links it crossed to get here, at most 63.
+    /// Links it crossed to get here, at most 63. Of a media frame those of the longest way that a part of it may take.
     pub hops: u8,
     /// When it was published, in this engine's time, as far as the nodes on its way can tell: time inside them is
     /// counted exactly, time on links as half the measured round-trip time.
+    ///
+    /// Of a media frame when it was captured, which is off by half the difference between ways there and back, added up
+    /// from the source on.
     pub born: Instant,
     /// The payload: a slice of the received frame, or a copy if it was a small part of one.
     pub payload: Bytes,
@@ -144,6 +147,9 @@ pub enum Event<P> {
     /// An update of a joined swarm, each exactly once. Own updates are not delivered to oneself.
     Delivered(Update<P>),
     /// Updates that nobody holds any more, or that were given up: they will never be delivered.
+    ///
+    /// Of a livestream they are frames of one track; see
+    /// [`LivestreamTracks::frame_number`](crate::LivestreamTracks::frame_number).
     Lagged {
         /// The swarm.
         swarm: SwarmId,
@@ -156,12 +162,14 @@ pub enum Event<P> {
         /// Why.
         reason: LagReason,
     },
-    /// The first neighbour in the swarm: updates now flow.
+    /// The first neighbour in the swarm: updates now flow. In a livestream: somebody feeds every stripe; its chat, if it
+    /// was joined with one, tells its first neighbour with this event, too.
     Joined {
         /// The swarm.
         swarm: SwarmId,
     },
-    /// The last neighbour in the swarm is gone; the engine keeps looking for others.
+    /// The last neighbour in the swarm is gone; the engine keeps looking for others. In a livestream: nobody feeds any
+    /// stripe any more, or its chat has no neighbour any more.
     Isolated {
         /// The swarm.
         swarm: SwarmId,

@@ -32,6 +32,23 @@
 //! | gaps | [`GossipConfig::window_max`] | the oldest missing updates are given up and told |
 //! | bodies | [`Retention`] | the oldest go |
 //! | events | [`Config::events_max`] | the oldest go, and their number is told |
+//!
+//! Of livestreams, besides:
+//!
+//! | what | limit | beyond it |
+//! |---|---|---|
+//! | viewers | [`BroadcastOptions::viewers_max`], and what all uploads carry | [`Event::WatchRefused`] |
+//! | stripes, layers | 16, 8 | the command is refused |
+//! | a media frame | [`Engine::media_bytes_max`]: 255 chunks, parity included | the command is refused |
+//! | (child, stripe) pairs of a node | what 95 % of its upload carries, at most 4,096; the plan gives out less, and 256 to a viewer at most | refused, with others to ask; those whom the plan sends have room for a quarter and two more |
+//! | what is kept of a track | [`BroadcastOptions::retained_bytes_max`], [`WatchOptions::retained_bytes_max`], 4,096 frames | the oldest frames go, once a second |
+//! | history | back to the newest whole keyframe, and as far as the deadline if that is further | older frames go |
+//! | history asked for | 4,096 chunks, 96 of them at a time | the oldest are not asked for |
+//! | chunks missed | 4,096 at a time, each asked for 12 times | not asked for; frames that stay incomplete are told at their deadline |
+//! | requests answered | 10 % of the upload, and three times the rate of the stream to one child; history only while nothing waits long | not answered, counted; the child asks again, then others |
+//! | chunks that wait to be passed on | 300 ms, 40 ms less for each layer above the base; of keyframes the frame's deadline | dropped and counted |
+//! | sealed chunks without their seal | 512 | dropped, and asked for again |
+//! | hops from the source | 32 | another parent is looked for |
 #![no_std]
 #![deny(unreachable_pub)]
 

@@ -25,8 +25,33 @@ impl<P: WirePeer> Engine<P> {
     /// The guard says who may publish what, as in [`Self::join_guarded_topic`]; [`Guard::new`] lets the source publish media and
     /// everybody chat.
     ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use suffuse::{
+    ///     BroadcastOptions, CommandError, Config, Engine, Guard, Instant, LivestreamTracks, PublishOptions, Seed,
+    ///     StreamState, SwarmId,
+    /// };
+    ///
+    /// let (concert, now) = (SwarmId::from_name("concert"), Instant::ZERO);
+    /// let mut engine = Engine::new(0u64, Config::default(), Seed::from_u64(0), now).unwrap();
+    /// // 2.5 Mbit/s of media, and four times that to send them with.
+    /// engine.open_livestream(concert, BroadcastOptions::new(312_500, 1_250_000), Guard::new(), now)?;
+    ///
+    /// let (visual, frame) = (LivestreamTracks::default().visual(), Bytes::from(vec![0; 30_000]));
+    /// let options = PublishOptions { keyframe: true, ..PublishOptions::default() };
+    /// let early = engine.publish(concert, visual, frame.clone(), options, now);
+    /// assert_eq!(early, Err(CommandError::NotActive(StreamState::Initializing)));
+    ///
+    /// engine.set_stream_state(concert, StreamState::Active, now)?;
+    /// let id = engine.publish(concert, visual, frame, options, now)?;
+    /// assert_eq!(LivestreamTracks::frame_number(id.sequence), 0);
+    /// # Ok::<(), CommandError>(())
+    /// ```
+    ///
     /// # Errors
-    /// A swarm with this id or tag is joined already, there are too many swarms, or an option is outside its range.
+    /// A swarm with this id or tag is joined already, there are too many swarms, the engine was named as its own tracker, an
+    /// option is outside its range, the source's upload does not carry the stream once ([`CommandError::Plan`]), or the guard
+    /// seals and has no signer. Nothing was changed.
     pub fn open_livestream(
         &mut self,
         swarm: SwarmId,
@@ -51,8 +76,8 @@ impl<P: WirePeer> Engine<P> {
     /// [`Self::leave`].
     ///
     /// # Errors
-    /// A swarm with this id or tag is joined already, there are too many swarms, the engine was named as its own source, or
-    /// an option is outside its range.
+    /// A swarm with this id or tag is joined already, there are too many swarms, the engine was named as its own source or
+    /// tracker, or an option is outside its range. Nothing was changed.
     pub fn watch_livestream(
         &mut self,
         swarm: SwarmId,
@@ -76,7 +101,8 @@ impl<P: WirePeer> Engine<P> {
     /// [`tracker`](BroadcastOptions::tracker). Both should have the same options; a tracker carries no media.
     ///
     /// # Errors
-    /// As [`Self::open_livestream`].
+    /// A swarm with this id or tag is joined already, there are too many swarms, the engine was named as the source, an
+    /// option is outside its range, or the source's upload does not carry the stream once. Nothing was changed.
     pub fn track_livestream(
         &mut self,
         swarm: SwarmId,
@@ -106,7 +132,8 @@ impl<P: WirePeer> Engine<P> {
     /// ended, which is final.
     ///
     /// # Errors
-    /// The swarm is no livestream of this engine, or that step does not exist.
+    /// The swarm is not joined, no livestream, or another engine is its source; or that step does not exist. Nothing was
+    /// changed.
     pub fn set_stream_state(
         &mut self,
         swarm: SwarmId,
@@ -134,7 +161,7 @@ impl<P: WirePeer> Engine<P> {
     /// Which layers this viewer wants from now on. Fewer at once, more from the next keyframe.
     ///
     /// # Errors
-    /// The swarm is no livestream that is watched here, or the layer is above 7.
+    /// The swarm is no livestream that is watched here, or the layer is above 7. Nothing was changed.
     pub fn set_stream_quality(
         &mut self,
         swarm: SwarmId,
@@ -151,7 +178,7 @@ impl<P: WirePeer> Engine<P> {
     /// Whether this viewer watches or lurks from now on.
     ///
     /// # Errors
-    /// The swarm is no livestream that is watched here.
+    /// The swarm is no livestream that is watched here. Nothing was changed.
     pub fn set_stream_role(&mut self, swarm: SwarmId, role: Role, now: Instant) -> Result<(), CommandError> {
         let tag = self.watched(swarm)?;
         self.advance(now);
@@ -162,7 +189,7 @@ impl<P: WirePeer> Engine<P> {
     /// What this viewer spends on others from now on, in bytes a second; `None` feeds nobody any more.
     ///
     /// # Errors
-    /// The swarm is no livestream that is watched here, or the upload is zero.
+    /// The swarm is no livestream that is watched here, or the upload is zero. Nothing was changed.
     pub fn set_stream_upload(
         &mut self,
         swarm: SwarmId,
@@ -181,7 +208,7 @@ impl<P: WirePeer> Engine<P> {
     /// Asks the source for a keyframe: after a decoder has lost its state, say. Requests of many viewers become one.
     ///
     /// # Errors
-    /// The swarm is no livestream that is watched here.
+    /// The swarm is no livestream that is watched here. Nothing was changed.
     pub fn request_keyframe(&mut self, swarm: SwarmId, now: Instant) -> Result<(), CommandError> {
         let tag = self.watched(swarm)?;
         self.advance(now);
@@ -194,7 +221,8 @@ impl<P: WirePeer> Engine<P> {
         self.livestream(swarm).ok().map(|(_, stream)| stream.stats(self.now))
     }
 
-    /// The greatest media frame that can be published in a livestream; `None` if it is not joined.
+    /// The greatest media frame that can be published in a livestream, in bytes: less with parity, and less with seals.
+    /// `None` if it is not joined.
     pub fn media_bytes_max(&self, swarm: SwarmId) -> Option<usize> {
         self.livestream(swarm).ok().map(|(_, stream)| stream.media_bytes_max())
     }

@@ -4,7 +4,12 @@
 //! it one stripe of `k`, and everybody's upload is used.
 //!
 //! [`ForestPlan`] is who feeds whom, as plain data; [`Planner`] speaks for it; [`Relay`] is one node's data path: chunks in,
-//! chunks out, repair, replacement of parents that fall silent. [`parity`] and seals are the codes of media frames.
+//! chunks out, repair, replacement of parents that fall silent. [`parity`] and seals ([`seal_frame`], [`Seals`]) are the codes
+//! of media frames.
+//!
+//! An [`Engine`](crate::Engine) puts them together: [`open_livestream`](crate::Engine::open_livestream) and
+//! [`watch_livestream`](crate::Engine::watch_livestream). Alone, planner and relay take [`ForestMessage`](crate::wire::ForestMessage)s
+//! and times, and write what they want done into a `Vec`.
 
 pub mod parity;
 mod plan;

@@ -16,11 +16,11 @@ use super::relay::StreamFacts;
 /// How a [`Planner`] works.
 #[derive(Clone, Debug)]
 pub struct PlannerConfig {
-    /// The trees.
+    /// The trees. Stripes and rate must be those of [`facts`](Self::facts).
     pub plan: PlanConfig,
     /// What the source may send, in bytes a second.
     pub source_upload_bytes_per_s: u64,
-    /// The stream.
+    /// The stream, as viewers are told it.
     pub facts: StreamFacts,
 }
 
@@ -36,6 +36,31 @@ pub struct PlannerAction<P> {
 }
 
 /// Keeps a [`ForestPlan`] and tells viewers about it: part of the source, or of a tracker of its own.
+///
+/// ```
+/// use std::time::Duration;
+/// use suffuse::forest::{Planner, PlannerConfig, StreamFacts};
+/// use suffuse::wire::{ForestMessage, StreamNotice};
+/// use suffuse::{Epoch, Instant, PlanConfig, PlanError, SwarmId};
+///
+/// let (concert, now) = (SwarmId::from_name("concert"), Instant::ZERO);
+/// let plan = PlanConfig::default();
+/// let facts = StreamFacts {
+///     epoch: Epoch(0),
+///     stripes: plan.stripes,
+///     rate_bytes_per_s: plan.rate_bytes_per_s,
+///     deadline: Duration::from_secs(2),
+/// };
+/// let config = PlannerConfig { source_upload_bytes_per_s: 4 * plan.rate_bytes_per_s, plan, facts };
+/// let mut planner = Planner::new(concert, 0u64, config, now)?;
+///
+/// let watch = ForestMessage::Watch { swarm: concert, upload_bytes_per_s: 500_000 };
+/// let mut actions = Vec::new();
+/// planner.handle_message(1, &watch, StreamNotice::default(), now, &mut actions);
+/// assert_eq!(planner.plan().len(), 1);
+/// assert!(actions.iter().any(|action| action.to == 1 && matches!(action.message, ForestMessage::Plan(_))));
+/// # Ok::<(), PlanError>(())
+/// ```
 #[derive(Debug)]
 pub struct Planner<P: WirePeer> {
     swarm: SwarmId,
@@ -78,7 +103,7 @@ impl<P: WirePeer> Planner<P> {
     /// A plan without viewers.
     ///
     /// # Errors
-    /// The plan's configuration cannot work; nothing was created.
+    /// [`PlanError::OutOfRange`] or [`PlanError::StripesAboveViewers`], as in [`ForestPlan::new`]; nothing was created.
     pub fn new(swarm: SwarmId, source: P, config: PlannerConfig, now: Instant) -> Result<Self, PlanError> {
         let plan = ForestPlan::new(source, config.source_upload_bytes_per_s, config.plan.clone())?;
         Ok(Self {
@@ -103,7 +128,8 @@ impl<P: WirePeer> Planner<P> {
         &self.plan
     }
 
-    /// Takes a message of a viewer.
+    /// Takes a message of a viewer; `notice` is the state of the stream, for those who come after its end. Messages that are
+    /// not for planners do nothing, but prove that their sender lives.
     pub fn handle_message(
         &mut self,
         from: P,
@@ -149,14 +175,15 @@ impl<P: WirePeer> Planner<P> {
         self.tell_detached(actions);
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// When [`Self::handle_timeout`] is due; `None` while there are no viewers.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let suspects = self.suspects.values().map(|suspect| suspect.until).min();
         let tick = (!self.plan.is_empty()).then_some(self.tick_at);
         suspects.into_iter().chain(tick).min()
     }
 
-    /// A peer's link failed: if it is a viewer it is asked whether it lives.
+    /// A peer's link failed: if it is a viewer it is asked whether it lives, and taken out if it does not answer within
+    /// 0.7 s.
     pub fn peer_lost(&mut self, peer: P, now: Instant, actions: &mut Vec<PlannerAction<P>>) {
         self.suspect(peer, 1, now, actions);
     }
@@ -166,7 +193,7 @@ impl<P: WirePeer> Planner<P> {
         self.ended = true;
     }
 
-    /// Adds the planner's counters.
+    /// Sets the planner's counters in `stats`, and leaves the others.
     pub fn add_stats(&self, stats: &mut LivestreamStats) {
         let plan = self.plan.stats();
         stats.viewers = self.plan.len() as u64;

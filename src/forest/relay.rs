@@ -31,7 +31,7 @@ pub use seals::Seals;
 /// What a [`Relay`] is told at its birth.
 #[derive(Clone, Debug)]
 pub struct RelayConfig {
-    /// The greatest frame of the transport, in bytes.
+    /// The greatest frame of the transport, in bytes: [`Config::frame_bytes_max`](crate::Config::frame_bytes_max).
     pub frame_bytes_max: usize,
     /// What the node may spend on others, in bytes a second; 0 feeds nobody.
     pub upload_bytes_per_s: u64,
@@ -50,7 +50,7 @@ pub struct StreamFacts {
     pub epoch: Epoch,
     /// How many stripes there are, 1 to 16.
     pub stripes: u8,
-    /// The rate on the wire, in bytes a second.
+    /// The rate on the wire, in bytes a second: all tracks and layers, with headers and parity.
     pub rate_bytes_per_s: u64,
     /// How long after its capture a frame is of use.
     pub deadline: Duration,
@@ -87,11 +87,11 @@ pub enum RelayAction<P> {
     Release(P),
     /// A frame for the application.
     Deliver(MediaFrame),
-    /// Frames of a track that will never be delivered.
+    /// Frames of a track that will never be delivered: their deadline passed.
     Lagged {
-        /// The track.
+        /// The track: kind and layer.
         track: u8,
-        /// Their sequences.
+        /// Their sequences among the frames of the track.
         sequences: Range<u64>,
     },
     /// At the source: somebody needs a keyframe.
@@ -177,7 +177,8 @@ pub struct Relay<P: WirePeer> {
     stats: LivestreamStats,
 }
 
-/// Which tracks are wanted, one bit each.
+/// Which tracks are wanted, one bit each: bit 8 is the base layer of the pictures, as
+/// [`LivestreamTracks`](crate::LivestreamTracks) counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Interest {
     /// Of these everything.
@@ -292,7 +293,8 @@ const WATCH_RETRY: Duration = Duration::from_millis(250);
 const RTT_GUESS: Duration = Duration::from_millis(100);
 
 impl<P: WirePeer> Relay<P> {
-    /// The source of a stream, with its clock at zero now.
+    /// The source of a stream, with its clock at zero now. `redundancy_percent` is how much is sent: 100 without parity, to
+    /// 300.
     pub fn source(
         local: P,
         swarm: SwarmId,
@@ -308,7 +310,7 @@ impl<P: WirePeer> Relay<P> {
         relay
     }
 
-    /// A viewer that asks `planner` for a place.
+    /// A viewer of what `source` streams. It asks `planner` for a place, at the next [`Self::handle_timeout`].
     pub fn viewer(
         local: P,
         swarm: SwarmId,
@@ -382,14 +384,18 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 
-    /// The same, in a stream whose frames are sealed.
+    /// The same, in a stream whose frames are sealed. To be called before anything comes.
     #[must_use]
     pub fn sealed(mut self, seals: Seals<P>) -> Self {
         self.seals = Some(seals);
         self
     }
 
-    /// Takes a message of a peer. A chunk that was alone in its frame comes with that frame.
+    /// Takes a message of a peer. A chunk that was alone in its frame comes with that frame, which is then kept and passed
+    /// on as it is.
+    ///
+    /// Never fails: what no correct peer sends is dropped, counted, and told by [`RelayAction::Misbehaved`] if it contradicts
+    /// what is known.
     pub fn handle_message(
         &mut self,
         from: P,
@@ -477,14 +483,14 @@ impl<P: WirePeer> Relay<P> {
         was_child
     }
 
-    /// What the link's round trip was measured to be.
+    /// What the link's round trip was measured to be. Nothing happens if the peer neither feeds nor is fed.
     pub fn set_rtt(&mut self, peer: P, rtt: Duration) {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.rtt = rtt;
         }
     }
 
-    /// What the application wants from now on.
+    /// What the application wants from now on: fewer tracks at once, more from their next keyframes. Nothing at first.
     pub fn set_interest(&mut self, wants: Interest, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         if self.wants == wants {
             return;
@@ -521,7 +527,7 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 
-    /// What the node may spend on others from now on, in bytes a second.
+    /// What the node may spend on others from now on, in bytes a second; 0 feeds nobody. The planner is told.
     pub fn set_upload(&mut self, upload_bytes_per_s: u64, actions: &mut Vec<RelayAction<P>>) {
         self.config.upload_bytes_per_s = upload_bytes_per_s;
         self.load.upload_bytes_per_s = None;
@@ -531,13 +537,14 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 
-    /// At the source: the state of the stream from now on.
+    /// At the source: the state of the stream from now on, as a [`StreamState`](crate::StreamState) counts: 0 initializing,
+    /// 1 active, 2 paused, 3 ended. Children are told, and tell theirs.
     pub fn set_state(&mut self, state: u8, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         let notice = StreamNotice { state, version: self.notice.version + 1 };
         self.take_notice(notice, now, actions);
     }
 
-    /// Says goodbye to everybody.
+    /// Says goodbye to everybody, and releases all links. The relay is of no use afterwards.
     pub fn leave(&mut self, actions: &mut Vec<RelayAction<P>>) {
         let mut told: Vec<P> = self.peers.keys().copied().collect();
         if let Some(planner) = self.planner.filter(|planner| !told.contains(planner)) {
@@ -569,17 +576,17 @@ impl<P: WirePeer> Relay<P> {
         self.notice
     }
 
-    /// What the stream is, once known.
+    /// What the stream is; `None` at a viewer before its plan came.
     pub fn facts(&self) -> Option<&StreamFacts> {
         self.facts.as_ref()
     }
 
-    /// The peers that feed this node, stripe by stripe.
+    /// The peers that feed this node, stripe by stripe; `None` for a stripe without a parent. Empty before the plan came.
     pub fn parents(&self) -> impl Iterator<Item = Option<P>> + '_ {
         self.stripes.iter().map(|stripe| stripe.parent)
     }
 
-    /// The peers that this node feeds in a stripe.
+    /// The peers that this node feeds in a stripe, those first who feed most themselves. Empty if there is no such stripe.
     pub fn children(&self, stripe: u8) -> impl Iterator<Item = P> + '_ {
         let stripe = self.stripes.get(usize::from(stripe));
         stripe.into_iter().flat_map(|stripe| stripe.children.iter().map(|child| child.peer))

@@ -81,7 +81,6 @@ impl ChunkHasher for Blake3 {
 }
 
 /// What the origin says of a frame and signs with its chunks.
-///
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FrameHeader {
     /// The life of the origin.

@@ -71,7 +71,8 @@ impl Load {
 }
 
 impl<P: WirePeer> Relay<P> {
-    /// How many bytes wait to be sent, as the scheduler sees it.
+    /// How many bytes wait to be sent, as the scheduler sees it. To be told often: a queue that never empties means that the
+    /// declared upload is not there, and children are handed to others.
     pub fn note_backlog(&mut self, bytes: usize) {
         self.load.backlog = bytes;
         self.load.backlog_min = Some(self.load.backlog_min.map_or(bytes, |least| least.min(bytes)));

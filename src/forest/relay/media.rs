@@ -25,9 +25,9 @@ use crate::wire::{
 /// A media frame for the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MediaFrame {
-    /// Kind and layer.
+    /// Kind and layer, as the lower six bits of the states of [`LivestreamTracks`](crate::LivestreamTracks) have them.
     pub track: u8,
-    /// Its place among the frames of the track.
+    /// Its place among the frames of the track, from 0.
     pub sequence: u64,
     /// Whether it stands alone.
     pub keyframe: bool,
@@ -42,11 +42,12 @@ pub struct MediaFrame {
 /// A media frame to be published.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Publish {
-    /// Kind and layer, below 64.
+    /// Kind and layer, below 64, as the lower six bits of the states of [`LivestreamTracks`](crate::LivestreamTracks) have
+    /// them.
     pub track: u8,
     /// Whether it stands alone.
     pub keyframe: bool,
-    /// When it was captured.
+    /// When it was captured, in local time. One before the newest of the track counts as that.
     pub captured: Instant,
     /// How long after that it is of use, if not as long as the stream says.
     pub deadline: Option<Duration>,
@@ -76,12 +77,12 @@ const BEGINNING: u64 = 16;
 const CLOCK_SLACK_MS: u64 = 5_000;
 
 impl<P: WirePeer> Relay<P> {
-    /// The greatest piece of media that fits a frame of the transport.
+    /// The greatest piece of media that fits a frame of the transport, in bytes.
     pub fn chunk_bytes_max(&self) -> usize {
         self.config.frame_bytes_max.saturating_sub(CHUNK_HEADER_BYTES_MAX).max(1)
     }
 
-    /// The greatest frame that can be published.
+    /// The greatest frame that can be published, in bytes: 255 chunks, less what parity and seals take.
     pub fn media_bytes_max(&self) -> usize {
         let percent = usize::from(self.redundancy_percent.max(100));
         let mut room = self.chunk_bytes_max();
@@ -98,7 +99,8 @@ impl<P: WirePeer> Relay<P> {
         if percent > 100 { count * (room - whole) } else { count * room - pieces * whole }
     }
 
-    /// Sends a frame to everybody. It must not be larger than [`Self::media_bytes_max`]. Returns its sequence.
+    /// Sends a frame to everybody. Only for the source; the frame must not be larger than [`Self::media_bytes_max`]. Returns its
+    /// sequence.
     pub fn publish(&mut self, publish: Publish, now: Instant, actions: &mut Vec<RelayAction<P>>) -> u64 {
         let Some(facts) = self.facts else { return 0 };
         let bytes_max = self.config.retained_bytes_max;
@@ -598,7 +600,9 @@ impl<P: WirePeer> Relay<P> {
         self.expire_at = next.map(|at| self.local_time(at + 1));
     }
 
-    /// Asks for a keyframe: upwards at a viewer, of the application at the source.
+    /// Asks for a keyframe: upwards at a viewer, of the application at the source. Nothing happens if one was asked for less
+    /// than [`RelayConfig::keyframe_interval`](super::RelayConfig::keyframe_interval) ago, or if the source has just published
+    /// one.
     pub fn want_keyframe(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         let newest = self.tracks.values().filter_map(|track| track.log.newest_keyframe_ms()).max();
         let fresh = newest.is_some_and(|at| {

@@ -15,7 +15,8 @@ pub struct BroadcastOptions<P> {
     /// The rate of all tracks and layers together, in bytes of media a second. Room for headers and parity is added.
     /// From 100 to 10^10. Publishing more makes relays fall behind.
     pub rate_bytes_per_s: u64,
-    /// What the source may spend on viewers, in bytes a second. It should not exceed
+    /// What the source may spend on viewers, in bytes a second. It must carry the stream at least once, with what headers and
+    /// parity add, at a use of 95 %. It should not exceed
     /// [`EgressConfig::upload_bytes_per_s`](crate::EgressConfig::upload_bytes_per_s).
     pub upload_bytes_per_s: u64,
     /// How many trees share the stream, 1 to 16. `None`, the default: what suits the rate and
@@ -26,7 +27,7 @@ pub struct BroadcastOptions<P> {
     /// Up to this many viewers the source feeds everybody itself, if its upload allows. Default 50: beyond, a source that
     /// fails or stutters costs more than a hop.
     pub star_to_tree_threshold: usize,
-    /// Viewers, at most. Default 1,000,000.
+    /// Viewers, at most: who comes on top is refused. From 1, and the number of stripes, to 2^24. Default 1,000,000.
     pub viewers_max: usize,
     /// How many viewers the choice of the number of stripes assumes. Default 1,000.
     pub viewers_expected: usize,
@@ -35,12 +36,14 @@ pub struct BroadcastOptions<P> {
     pub capacity_expected_percent: u32,
     /// Parity: 125 sends a quarter more, so that a fifth of a frame may be lost. From 100, the default, to 300.
     pub redundancy_percent: u16,
-    /// How long after its capture a frame is of use, from 50 ms to 60 s. Default 2 s.
+    /// How long after its capture a frame is of use, from 50 ms to 60 s. Default 2 s. Longer leaves more time for repair;
+    /// in order, it is also how long a lost frame may hold up the others.
     pub deadline: Duration,
     /// The source is asked for a keyframe at most once in this time, however many viewers want one. From 100 ms to
     /// 60 s. Default 1 s.
     pub keyframe_request_interval: Duration,
-    /// How much of each track is kept for repair and late joiners, in bytes. Default 4 MiB.
+    /// How much of each track is kept for repair and late joiners, in bytes, from 4,096 to 2^32. Default 4 MiB. Less than
+    /// what lies between two keyframes makes late joiners wait for the next.
     pub retained_bytes_max: usize,
     /// Whether there is a chat: a topic of the same swarm. Default: yes.
     pub chat: bool,
@@ -57,7 +60,7 @@ pub struct WatchOptions<P> {
     pub source: P,
     /// Who is asked for a place; `None`, the default: the source.
     pub tracker: Option<P>,
-    /// What this viewer may spend on others, in bytes a second. `None`, the default: it feeds nobody.
+    /// What this viewer may spend on others, in bytes a second, above 0. `None`, the default: it feeds nobody.
     pub upload_bytes_per_s: Option<u64>,
     /// Viewer, the default, or lurker: a lurker gets sound and the keyframes of the base layer.
     pub role: Role,
@@ -65,7 +68,8 @@ pub struct WatchOptions<P> {
     pub order: DeliveryOrder,
     /// Which layers are wanted. Default: as many as arrive in time.
     pub quality: StreamQuality,
-    /// How much of each track is kept for others, in bytes. Default 4 MiB.
+    /// How much of each track is kept for others, in bytes, from 4,096 to 2^32. Default 4 MiB. It must hold what waits for
+    /// the deadline of a missing frame, too.
     pub retained_bytes_max: usize,
     /// Whether the viewer takes part in the chat. Default: yes.
     pub chat: bool,
@@ -109,7 +113,7 @@ pub enum StreamState {
 }
 
 impl<P> BroadcastOptions<P> {
-    /// A stream of `rate_bytes_per_s` from a source that may send `upload_bytes_per_s`.
+    /// A stream of `rate_bytes_per_s` from a source that may send `upload_bytes_per_s`. Everything else has its default.
     pub fn new(rate_bytes_per_s: u64, upload_bytes_per_s: u64) -> Self {
         Self {
             rate_bytes_per_s,
