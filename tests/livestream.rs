@@ -116,3 +116,100 @@ fn everybody_gets_every_frame() {
     assert!(worst < Duration::from_secs(2), "{worst:?}");
     assert_eq!(frames.lagged, 0);
 }
+
+/// Whatever a peer says, nothing breaks: the source and a viewer are fed messages that are well formed and make no sense.
+#[test]
+fn hostile_messages_break_nothing() {
+    use suffuse::wire::{
+        Attach, Attached, Chunk, Feed, ForestMessage, FrameWriter, LostParent, Message, Plan, StreamNotice,
+        TrackPosition,
+    };
+    use suffuse::{Epoch, Input, RangeSet};
+
+    for seed in 0..12u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut dice = move |sides: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let big = state >> 60 == 0;
+            if big { state >> 17 } else { state % sides.max(1) }
+        };
+        let mut world = stage(2, 0, seed);
+        stream(&mut world, 0, 5);
+        for _ in 0..500 {
+            let mut ranges = RangeSet::new();
+            let start = dice(100) & ((1 << 40) - 1);
+            ranges.insert(start..start + 1 + dice(1 << 38) % (1 << 39));
+            let tracks = vec![((dice(64) % 64) as u8, ranges)];
+            let notice = StreamNotice { state: (dice(4) % 4) as u8, version: dice(9) as u32 };
+            let message = match dice(17) % 17 {
+                0..=4 => {
+                    let (data, parity) = (1 + dice(4) as u8 % 100, dice(3) as u8 % 60);
+                    let index = (dice(u64::from(data)) % u64::from(data + parity)) as u8;
+                    ForestMessage::Chunk(Chunk {
+                        epoch: 0,
+                        track: (dice(3) * 8 % 64) as u8,
+                        number: u64::from(index) + dice(60) % (1 << 40),
+                        index,
+                        data,
+                        parity,
+                        reed_solomon: dice(2) == 0,
+                        keyframe: dice(2) == 0,
+                        sequence: dice(20) % (1 << 40),
+                        captured_ms: dice(5_000) as u32,
+                        deadline_ms: (dice(2) == 0).then(|| dice(9_000) as u32),
+                        seal: Bytes::new(),
+                        body: Bytes::from(vec![7; (dice(900) % 900) as usize]),
+                    })
+                }
+                5 => ForestMessage::Watch { swarm: STREAM, upload_bytes_per_s: dice(1_000_000) },
+                6 => ForestMessage::Plan(Plan {
+                    swarm: STREAM,
+                    source: 0,
+                    epoch: Epoch(dice(2) as u32),
+                    stripes: 1 + (dice(16) % 16) as u8,
+                    rate_bytes_per_s: dice(u64::MAX),
+                    deadline: Duration::from_millis(dice(4_000) % 100_000),
+                    version: dice(1 << 20) as u32,
+                    feeds: vec![Feed { stripe: 0, parent: dice(4), backups: vec![dice(4), dice(4)] }],
+                }),
+                7 => ForestMessage::Attach(Attach {
+                    swarm: STREAM,
+                    stripes: dice(u64::MAX) as u16,
+                    tracks: dice(u64::MAX),
+                    keyframes: dice(u64::MAX),
+                    feeds: dice(256) as u8,
+                    planned: dice(u64::MAX) as u16,
+                    token: dice(10) as u32,
+                }),
+                8 => ForestMessage::Attached(Attached {
+                    token: dice(10) as u32,
+                    epoch: Epoch(0),
+                    clock_us: dice(1 << 47) % (1 << 48),
+                    accepted: dice(u64::MAX) as u16,
+                    paths: vec![vec![dice(4)], vec![0, 1, 2]],
+                    tracks: vec![TrackPosition { track: 8, group: Some(start), end: start + dice(1 << 30) }],
+                    redirects: vec![dice(4)],
+                    state: notice,
+                }),
+                9 => ForestMessage::Detach { stripes: dice(u64::MAX) as u16 },
+                10 => ForestMessage::Want { history: dice(2) == 0, tracks },
+                11 => ForestMessage::Gone { tracks },
+                12 => ForestMessage::Stalled { stripes: dice(u64::MAX) as u16 },
+                13 => ForestMessage::Path { stripes: dice(u64::MAX) as u16, ancestors: vec![dice(4); 40] },
+                14 => ForestMessage::Report {
+                    lost: vec![LostParent { stripe: 3, parent: dice(4), adopted: Some(dice(4)) }],
+                },
+                15 => ForestMessage::State(notice),
+                _ => ForestMessage::KeyframeWanted { tracks: dice(u64::MAX) },
+            };
+            let mut writer = FrameWriter::new(1_200);
+            writer.push(STREAM.tag(), &Message::Forest(message), world.now());
+            let frame = writer.finish();
+            let (to, from) = (dice(3) % 3, dice(4) % 4);
+            world.with_host(to, |engine, now| engine.handle_input(Input::Received { from, frame }, now));
+            world.run_for(Duration::from_millis(dice(20) % 50));
+        }
+    }
+}

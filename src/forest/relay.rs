@@ -528,8 +528,9 @@ impl<P: WirePeer> Relay<P> {
     }
 
     /// What the node may spend on others from now on, in bytes a second; 0 feeds nobody. The planner is told.
-    pub fn set_upload(&mut self, upload_bytes_per_s: u64, actions: &mut Vec<RelayAction<P>>) {
+    pub fn set_upload(&mut self, upload_bytes_per_s: u64, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         self.config.upload_bytes_per_s = upload_bytes_per_s;
+        self.set_serve_budget(now);
         self.load.upload_bytes_per_s = None;
         if let Some(planner) = self.planner {
             let message = ForestMessage::Upload { bytes_per_s: upload_bytes_per_s };
@@ -601,8 +602,7 @@ impl<P: WirePeer> Relay<P> {
         self.facts = Some(facts);
         let rate = facts.rate_bytes_per_s;
         let burst = Duration::from_millis(250);
-        let share = self.config.upload_bytes_per_s * REPAIR_PERCENT / 100;
-        self.serve_budget = Some(Bucket::new(share.max(10_000), burst, 32 * 1_500, now));
+        self.set_serve_budget(now);
         self.repair_budget = Some(Bucket::new((rate / 2).max(20_000), burst, 64 * 1_500, now));
         self.stripes = (0..facts.stripes).map(|_| Stripe::new(now)).collect();
         self.tracks.clear();
@@ -611,6 +611,12 @@ impl<P: WirePeer> Relay<P> {
         self.history.clear();
         self.history_flying = 0;
         self.owed.clear();
+    }
+
+    fn set_serve_budget(&mut self, now: Instant) {
+        let share = self.config.upload_bytes_per_s / 100 * REPAIR_PERCENT;
+        let burst = Duration::from_millis(250);
+        self.serve_budget = Some(Bucket::new(share.max(10_000), burst, 32 * 1_500, now));
     }
 
     fn say_watch(&mut self, _now: Instant, actions: &mut Vec<RelayAction<P>>) {

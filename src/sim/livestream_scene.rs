@@ -209,7 +209,8 @@ impl LivestreamScene {
     /// What viewers may upload on average, in percent of the stream's rate.
     pub fn capacity_percent(&self) -> u32 {
         let uploads: u64 = self.viewer_uploads(self.viewers).iter().sum();
-        let percent = uploads.saturating_mul(100) / (self.stream_bytes_per_s() * u64::from(self.viewers)).max(1);
+        let percent =
+            uploads.saturating_mul(100) / (self.stream_bytes_per_s() * u64::from(self.viewers)).max(1);
         u32::try_from(percent).unwrap_or(u32::MAX)
     }
 

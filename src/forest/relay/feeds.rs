@@ -24,6 +24,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// How long a parent is believed that says it lives though nothing comes to it.
 const BELIEVED: Duration = Duration::from_millis(1_500);
 
+/// Rates that a plan may name, in bytes a second.
+const RATE_MAX: u64 = 1 << 40;
+
 /// And one that answers though nothing comes.
 const BELIEVED_SLOW: Duration = Duration::from_millis(500);
 
@@ -56,7 +59,7 @@ impl<P: WirePeer> Relay<P> {
         let facts = StreamFacts {
             epoch: plan.epoch,
             stripes: plan.stripes,
-            rate_bytes_per_s: plan.rate_bytes_per_s,
+            rate_bytes_per_s: plan.rate_bytes_per_s.clamp(1, RATE_MAX),
             deadline: plan.deadline,
         };
         let new_life = self.facts.is_none_or(|old| old.epoch != facts.epoch || old.stripes != facts.stripes);

@@ -137,10 +137,10 @@ impl<P: WirePeer> Relay<P> {
         if self.load.long >= 2 {
             self.load.long = 1;
             self.shed(actions);
-            estimate = (upload * 95 / 100).max(declared * 7 / 10).max(1);
+            estimate = (upload / 100 * 95).max(declared / 10 * 7).max(1);
         } else if self.load.short >= CALM_LOOKS && upload < declared {
             self.load.short = 0;
-            estimate = (upload * 110 / 100 + 1).min(declared);
+            estimate = (upload.saturating_add(upload / 10) + 1).min(declared);
         }
         let changed = estimate != upload;
         self.load.upload_bytes_per_s = (estimate < declared).then_some(estimate);

@@ -176,7 +176,7 @@ impl<P: WirePeer> Livestream<P> {
             Some(contacts) => {
                 let options = TopicOptions::through(contacts);
                 let topic = Topic::new(local, swarm, epoch, config, &options, guard, seed, now);
-                (Some(topic), Guard::new())
+                (Some(topic.as_chat()), Guard::new())
             }
             None => (None, guard),
         };
@@ -287,7 +287,7 @@ impl<P: WirePeer> Livestream<P> {
         actions: &mut SwarmActions<P>,
     ) {
         if let Some(relay) = &mut self.relay {
-            relay.set_upload(upload_bytes_per_s, &mut self.relay_actions);
+            relay.set_upload(upload_bytes_per_s, now, &mut self.relay_actions);
         }
         self.settle(now, actions);
     }
