@@ -261,7 +261,7 @@ impl Run {
         let priority =
             self.dice.pick(&[Priority::Background, Priority::Normal, Priority::High, Priority::Urgent]);
         let (keyframe, layer) = (self.dice.chance(20), self.dice.roll(8) as u8);
-        let options = PublishOptions { priority, keyframe, layer };
+        let options = PublishOptions { priority, keyframe, layer, ..PublishOptions::default() };
         let body = payload.clone();
         let id = self.world.with_host(node, |engine, now| engine.publish(SWARM, state, body, options, now));
         if let Some(Ok(id)) = id {

@@ -104,7 +104,7 @@ impl<P: WirePeer> Topic<P> {
     }
 
     /// The same, as the chat of a livestream: it says nothing of having joined.
-    pub(crate) fn as_chat(mut self) -> Self {
+    pub(crate) fn beside_livestream(mut self) -> Self {
         self.is_chat = true;
         self
     }

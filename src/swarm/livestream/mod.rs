@@ -176,7 +176,7 @@ impl<P: WirePeer> Livestream<P> {
             Some(contacts) => {
                 let options = TopicOptions::through(contacts);
                 let topic = Topic::new(local, swarm, epoch, config, &options, guard, seed, now);
-                (Some(topic.as_chat()), Guard::new())
+                (Some(topic.beside_livestream()), Guard::new())
             }
             None => (None, guard),
         };
