@@ -1,5 +1,8 @@
 //! One track of a livestream at a relay: the chunks that are held, frame by frame, and what is owed to the application.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
