@@ -1,5 +1,8 @@
 //! One track of a livestream at a relay: the chunks that are held, frame by frame, and what is owed to the application.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -275,13 +278,11 @@ impl TrackLog {
         }
     }
 
-    /// When the oldest frame that the application waits for is of no use any more, in stream time.
+    /// When [`Self::expire`] has something to do, in stream time. A frame of which nothing came has the time of the next
+    /// one that is known, delivered or not.
     pub(super) fn next_use_by_ms(&self) -> Option<u64> {
         let from = self.first_open(self.cursor?);
-        self.frames
-            .range(from..)
-            .find(|frame| !frame.settled)
-            .map(|frame| frame.use_by_ms().max(self.grace_ms))
+        self.frames.get(from).map(|frame| frame.use_by_ms().max(self.grace_ms))
     }
 
     /// Gives up frames whose time has passed; tells which, as ranges of sequences.
@@ -293,8 +294,14 @@ impl TrackLog {
             if frame.use_by_ms().max(self.grace_ms) > now_ms {
                 break;
             }
-            let was_settled = core::mem::replace(&mut frame.settled, true);
             let sequence = frame.sequence;
+            if frame.is_complete() && !frame.settled && !self.keyframes_only {
+                // It only waited for frames of which nothing came.
+                push_range(lagged, next..sequence);
+                next = sequence;
+                break;
+            }
+            let was_settled = core::mem::replace(&mut frame.settled, true);
             if !self.keyframes_only {
                 // Frames of which nothing ever came lie between.
                 let end = if was_settled { sequence } else { sequence + 1 };

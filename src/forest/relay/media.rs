@@ -191,7 +191,10 @@ impl<P: WirePeer> Relay<P> {
         let payload_bytes = u32::try_from(payload_bytes).unwrap_or(u32::MAX);
         let header = header_of(head, facts.epoch, payload_bytes, deadline_ms);
         let seal = seals.seal(self.swarm, &self.source, &header, bodies);
-        pieces(&seal, self.seal_piece_max())
+        // What the first chunk leaves free, not what was reckoned for the seal: that may be shorter and make fewer, longer
+        // pieces.
+        let taken = bodies.first().map_or(0, Bytes::len) + 1 + SEAL_LENGTH_BYTES;
+        pieces(&seal, self.chunk_bytes_max().saturating_sub(taken))
     }
 
     fn note_published(&mut self, bytes: usize, now: Instant) {
