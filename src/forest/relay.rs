@@ -136,6 +136,8 @@ pub struct Relay<P: WirePeer> {
     /// Who asked to be fed before the plan came.
     early: Vec<(P, Attach)>,
     refused: Option<P>,
+    /// Peers that passed on forgeries: they are no parents any more.
+    banned: Vec<P>,
     refused_at: Instant,
     peers: BTreeMap<P, Peer>,
     tracks: BTreeMap<u8, Track>,
@@ -346,6 +348,7 @@ impl<P: WirePeer> Relay<P> {
             stripes: Vec::new(),
             early: Vec::new(),
             refused: None,
+            banned: Vec::new(),
             refused_at: Instant::ZERO,
             peers: BTreeMap::new(),
             tracks: BTreeMap::new(),

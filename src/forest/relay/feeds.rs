@@ -83,7 +83,8 @@ impl<P: WirePeer> Relay<P> {
         for feed in plan.feeds {
             let stripe = &mut self.stripes[usize::from(feed.stripe)];
             stripe.backups = feed.backups.into_iter().filter(|&peer| peer != self.local).take(4).collect();
-            if feed.parent == self.local || stripe.parent == Some(feed.parent) {
+            let banned = self.banned.contains(&feed.parent);
+            if feed.parent == self.local || banned || stripe.parent == Some(feed.parent) {
                 if let Some(candidate) = stripe.candidate.take_if(|candidate| candidate.planned) {
                     called.push((candidate.peer, 1 << feed.stripe));
                 }
@@ -668,6 +669,7 @@ impl<P: WirePeer> Relay<P> {
         let mut choices = stripe.backups.iter().copied().chain(others);
         let fits = |peer: &P| {
             *peer != self.local
+                && !self.banned.contains(peer)
                 && !stripe.tried.contains(peer)
                 && !stripe.children.iter().any(|child| child.peer == *peer)
         };

@@ -67,6 +67,9 @@ const SEAL_BYTES_MAX: usize = 5 + 1 + 1 + Signature::BYTES_MAX;
 /// The length of a piece of a seal.
 const SEAL_LENGTH_BYTES: usize = 2;
 
+/// Forgers remembered, at most.
+const BANNED_MAX: usize = 32;
+
 /// A chunk that claims to be this far ahead of all others is refused.
 const AHEAD_MAX: u64 = 1 << 20;
 
@@ -302,7 +305,7 @@ impl<P: WirePeer> Relay<P> {
                     self.found(chunk.track, chunk.number);
                 }
             }
-            Sealing::Forged => self.forged(from, actions),
+            Sealing::Forged => self.forged(from, &chunk, now, actions),
         }
     }
 
@@ -320,13 +323,27 @@ impl<P: WirePeer> Relay<P> {
         let origin = (&self.source, facts.epoch);
         match seals.judge(self.swarm, origin, deadline_ms, (from, chunk, &encoded), now) {
             Sealing::Genuine => self.accept(from, chunk, encoded, now, actions),
-            _ => self.forged(from, actions),
+            _ => self.forged(from, chunk, now, actions),
         }
     }
 
-    fn forged(&mut self, from: P, actions: &mut Vec<RelayAction<P>>) {
+    /// Whoever passes on what is not the source's has not looked, or has made it: it feeds this node no more.
+    fn forged(&mut self, from: P, chunk: &Chunk, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         self.stats.forged += 1;
         actions.push(RelayAction::Forged(from));
+        if from != self.source {
+            if self.banned.len() >= BANNED_MAX {
+                self.banned.remove(0);
+            }
+            self.banned.push(from);
+        }
+        self.miss_elsewhere(chunk.track, chunk.number, now);
+        for index in 0..self.stripes.len() {
+            if self.stripes[index].parent == Some(from) && self.stripes[index].candidate.is_none() {
+                self.parent_failed(index, now, actions);
+            }
+        }
+        self.flush_reports(actions);
     }
 
     /// Keeps a chunk, passes it on, and delivers what it completes.

@@ -148,6 +148,14 @@ impl<P: WirePeer> Relay<P> {
         self.miss_from(track, number, history, now);
     }
 
+    /// The same, but the parent of the stripe is not asked.
+    pub(super) fn miss_elsewhere(&mut self, track: u8, number: u64, now: Instant) {
+        self.miss(track, number, false, now);
+        if let Some(missing) = self.missing.get_mut(&(track, number)) {
+            missing.tries = missing.tries.max(OWN_TRIES);
+        }
+    }
+
     /// Asks for the known holes of a stripe in which nothing comes any more: there is no later chunk to show them.
     pub(super) fn miss_holes(&mut self, index: usize, now: Instant) {
         let stripes = self.stripes.len() as u64;
@@ -270,7 +278,8 @@ impl<P: WirePeer> Relay<P> {
         let count = self.stripes.len();
         for offset in 1..=count {
             let parent = self.stripes[(stripe + offset) % count].parent;
-            if let Some(parent) = parent.filter(|parent| !parents.contains(parent)) {
+            if let Some(parent) = parent.filter(|peer| !parents.contains(peer) && !self.banned.contains(peer))
+            {
                 parents.push(parent);
             }
         }

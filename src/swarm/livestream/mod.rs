@@ -58,6 +58,9 @@ const ANNOUNCE: Duration = Duration::from_secs(5);
 /// What the formula for the number of stripes assumes of links.
 const LATENCY_TYPICAL: Duration = Duration::from_millis(30);
 
+/// What seals add to the rate, in percent.
+const SEAL_PERCENT: u64 = 3;
+
 /// Below, the weak wait until the strong have come.
 const CAPACITY_SCARCE_PERCENT: u32 = 135;
 
@@ -78,7 +81,17 @@ impl<P: WirePeer> Livestream<P> {
         now: Instant,
     ) -> Result<Self, CommandError> {
         options.validate()?;
-        let planner_config = planner_config(config, options, epoch);
+        let seals = guard.take_seals();
+        if seals.as_ref().is_some_and(|seals| !seals.can_sign()) {
+            return Err(CommandError::NoSigner);
+        }
+        let mut planner_config = planner_config(config, options, epoch);
+        if seals.is_some() {
+            let rate = planner_config.facts.rate_bytes_per_s;
+            let rate = rate.saturating_add(rate / 100 * SEAL_PERCENT);
+            planner_config.facts.rate_bytes_per_s = rate;
+            planner_config.plan.rate_bytes_per_s = rate;
+        }
         let facts = planner_config.facts;
         let planner = match options.tracker {
             Some(_) => None,
@@ -91,10 +104,6 @@ impl<P: WirePeer> Livestream<P> {
             in_order: true,
             keyframe_interval: options.keyframe_request_interval,
         };
-        let seals = guard.take_seals();
-        if seals.as_ref().is_some_and(|seals| !seals.can_sign()) {
-            return Err(CommandError::NoSigner);
-        }
         let relay = Relay::source(local, swarm, relay_config, facts, options.redundancy_percent, now);
         let chat = options.chat.then(Vec::new);
         let mut stream = Self::new(local, swarm, epoch, local, config, chat, guard, seed, now);
