@@ -375,12 +375,16 @@ fn attached(position: TrackPosition) -> Forest {
     })
 }
 
-/// What is taken from the heap while `frame` is read, at most.
+/// What is taken from the heap while `frame` is read, at most. The least of some times: the test harness has a thread of
+/// its own, which takes memory now and then.
 fn heap_bytes(frame: &Bytes) -> usize {
-    HEAP.reset_peak_usage();
-    let before = HEAP.current_usage();
-    let _ = read(frame);
-    HEAP.peak_usage().saturating_sub(before)
+    let once = || {
+        HEAP.reset_peak_usage();
+        let before = HEAP.current_usage();
+        let _ = read(frame);
+        HEAP.peak_usage().saturating_sub(before)
+    };
+    (0..5).map(|_| once()).min().unwrap_or(0)
 }
 
 /// A byte of a frame may stand for a small struct, not for more.
