@@ -384,7 +384,7 @@ fn heap_bytes(frame: &Bytes) -> usize {
         let _ = read(frame);
         HEAP.peak_usage().saturating_sub(before)
     };
-    (0..5).map(|_| once()).min().unwrap_or(0)
+    (0..50).map(|_| once()).min().unwrap_or(0)
 }
 
 /// A byte of a frame may stand for a small struct, not for more.
