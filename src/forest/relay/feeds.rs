@@ -24,6 +24,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// How long a parent is believed that says it lives though nothing comes to it.
 const BELIEVED: Duration = Duration::from_millis(1_500);
 
+/// How often the end of a stream is asked for.
+const SETTLE_STEP: Duration = Duration::from_millis(200);
+
 /// Rates that a plan may name, in bytes a second.
 const RATE_MAX: u64 = 1 << 40;
 
@@ -523,6 +526,9 @@ impl<P: WirePeer> Relay<P> {
     /// Looks for silent parents and candidates that do not answer.
     pub(super) fn check_stripes(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         self.check_at = None;
+        if self.settle_at.take_if(|at| *at <= now).is_some() && self.notice.state != ACTIVE {
+            self.settle(now, actions);
+        }
         if self.is_source() {
             self.check_publishing(now, actions);
         }
@@ -744,6 +750,9 @@ impl<P: WirePeer> Relay<P> {
         if self.is_source() && active {
             next = next.min(self.quiet_at());
         }
+        if let Some(at) = self.settle_at {
+            next = next.min(at);
+        }
         // Not more often than this: whoever is late is looked at again soon enough.
         let earliest = now + Duration::from_millis(5);
         self.check_at = (next < Instant::MAX).then(|| next.max(earliest));
@@ -795,10 +804,19 @@ impl<P: WirePeer> Relay<P> {
             }
         }
         if notice.state != ACTIVE {
-            // Nothing will come that could show what was lost at the end.
-            self.refresh(true, now, actions);
+            self.settle_until = now + self.facts.map_or(Duration::ZERO, |facts| facts.deadline);
+            self.settle(now, actions);
         }
         self.check_soon(now);
+    }
+
+    /// Nothing will come that could show what was lost at the end, so it is asked for, again and again for a while.
+    fn settle(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        self.settle_at = (now < self.settle_until && !self.is_source()).then(|| now + SETTLE_STEP);
+        self.refresh(true, now, actions);
+        for index in 0..self.stripes.len() {
+            self.miss_holes(index, now);
+        }
     }
 
     /// Repeats the questions to parents: those that are due, or all if something has changed.
