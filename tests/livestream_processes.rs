@@ -61,7 +61,7 @@ fn who_is_there_in_the_end_has_every_frame() {
         assert!(said.contains("keyframe=true"), "no keyframe first for {context}");
         if *viewer <= VIEWERS {
             // With bad luck the first keyframe of all is lost to somebody.
-            prompt += usize::from(first == 0);
+            prompt += u64::from(first == 0);
             assert!(first <= 15, "a late first frame for {context}");
         } else {
             assert!((1..frames).contains(&first), "the wrong first frame for {context}");
