@@ -1,3 +1,4 @@
+#![allow(clippy::single_range_in_vec_init, reason = "one range is what was lost")]
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
