@@ -1,10 +1,13 @@
 //! The data path of a livestream at one node: chunks in, chunks out, repair, and who feeds whom.
 
+mod children;
 mod feeds;
 mod load;
 mod media;
 mod repair;
 mod seals;
+mod silence;
+mod state;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -14,7 +17,6 @@ use core::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::track::TrackLog;
 use crate::config::EgressConfig;
 use crate::deadline::DeadlineIndex;
 use crate::id::{Epoch, SwarmId};
@@ -27,6 +29,8 @@ use crate::wire::{Attach, ForestMessage, LostParent, StreamNotice, WirePeer};
 use load::{Load, Quality};
 pub use media::{MediaFrame, Publish};
 pub use seals::Seals;
+pub use state::Interest;
+use state::{Candidate, Child, Missing, Peer, Stripe, Track, bit};
 
 /// What a [`Relay`] is told at its birth.
 #[derive(Clone, Debug)]
@@ -180,104 +184,6 @@ pub struct Relay<P: WirePeer> {
     quality: Quality,
     seals: Option<Seals<P>>,
     stats: LivestreamStats,
-}
-
-/// Which tracks are wanted, one bit each: bit 8 is the base layer of the pictures, as
-/// [`LivestreamTracks`](crate::LivestreamTracks) counts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Interest {
-    /// Of these everything.
-    pub tracks: u64,
-    /// Of these the keyframes.
-    pub keyframes: u64,
-}
-
-#[derive(Debug)]
-struct Stripe<P> {
-    /// Who feeds it.
-    parent: Option<P>,
-    /// Who was asked to.
-    candidate: Option<Candidate<P>>,
-    backups: SmallVec<[P; 4]>,
-    /// Who refused or did not answer since it was last fed.
-    tried: SmallVec<[P; 8]>,
-    children: Vec<Child<P>>,
-    /// From the parent up to the source.
-    path: Vec<P>,
-    /// When the parent was last heard of on this stripe.
-    heard: Instant,
-    /// The parent said that it lives, though nothing comes: until then it is believed.
-    believed_until: Instant,
-    /// When a parent of which nothing comes was asked whether it lives.
-    probed: Option<Instant>,
-    interval_us: u32,
-    deviation_us: u32,
-    /// How old chunks are when they come from the parent, smoothed.
-    delay_us: u32,
-    /// Looks in a row at which this was much more than on the other stripes.
-    slow: u8,
-    /// The children were told that nothing comes.
-    stalled: bool,
-    /// The parent that fell silent.
-    lost: Option<P>,
-    retry_at: Option<Instant>,
-    /// By track, the next number that the parent will send.
-    edges: SmallVec<[(u8, u64); 4]>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Candidate<P> {
-    peer: P,
-    sent: Instant,
-    tries: u8,
-    /// The present parent has done no wrong.
-    planned: bool,
-    /// It was named by the plan and gets a second chance: a message may have been lost.
-    from_plan: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Child<P> {
-    peer: P,
-    interest: Interest,
-    feeds: u8,
-    lease: Instant,
-    /// By track, the first number that is pushed to it.
-    from: SmallVec<[(u8, u64); 4]>,
-}
-
-/// A node that feeds this one or is fed by it.
-#[derive(Debug)]
-struct Peer {
-    /// Stripes in which it is parent or child.
-    uses: u16,
-    rtt: Duration,
-    /// The newest question to it: token, stripes, when.
-    ask: Option<(u32, u16, Instant)>,
-    attached: Instant,
-    serve_budget: Option<Bucket>,
-}
-
-#[derive(Debug)]
-struct Track {
-    log: TrackLog,
-    /// At a viewer, the first number of the history that it asks for, once known.
-    start: Option<u64>,
-    /// By stripe, where its parent stood when it first fed it.
-    joined: SmallVec<[(u8, u64); 8]>,
-    /// At the source.
-    next_sequence: u64,
-    newest_captured_ms: u32,
-    /// Whether its history is asked for: not when it was turned on later.
-    chases: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Missing {
-    tries: u8,
-    history: bool,
-    /// When it was asked for last.
-    asked: Instant,
 }
 
 /// The tree of a stripe is deeper than any plan when a path is longer.
@@ -683,71 +589,6 @@ const REPAIR_PERCENT: u64 = 10;
 
 /// (Child, stripe) pairs, at most: each costs a send for every chunk of the stripe.
 const SLOTS_MAX: usize = 4_096;
-
-impl<P: Copy + Eq> Stripe<P> {
-    fn new(now: Instant) -> Self {
-        Self {
-            parent: None,
-            candidate: None,
-            backups: SmallVec::new(),
-            tried: SmallVec::new(),
-            children: Vec::new(),
-            path: Vec::new(),
-            heard: now,
-            believed_until: now,
-            probed: None,
-            interval_us: 0,
-            deviation_us: 0,
-            delay_us: 0,
-            slow: 0,
-            stalled: false,
-            lost: None,
-            retry_at: None,
-            edges: SmallVec::new(),
-        }
-    }
-
-    fn edge(&mut self, track: u8) -> Option<&mut u64> {
-        self.edges.iter_mut().find(|(edge, _)| *edge == track).map(|(_, next)| next)
-    }
-
-    fn set_edge(&mut self, track: u8, next: u64) {
-        match self.edge(track) {
-            Some(edge) => *edge = next,
-            None => self.edges.push((track, next)),
-        }
-    }
-}
-
-impl Track {
-    fn new(bytes_max: usize) -> Self {
-        Self {
-            log: TrackLog::new(bytes_max),
-            start: None,
-            joined: SmallVec::new(),
-            next_sequence: 0,
-            newest_captured_ms: 0,
-            chases: true,
-        }
-    }
-}
-
-impl Interest {
-    /// Everything of every track.
-    pub const ALL: Self = Self { tracks: u64::MAX, keyframes: u64::MAX };
-
-    fn covers(self, track: u8, keyframe: bool) -> bool {
-        self.tracks & bit(track) != 0 || keyframe && self.keyframes & bit(track) != 0
-    }
-
-    fn union(self, other: Self) -> Self {
-        Self { tracks: self.tracks | other.tracks, keyframes: self.keyframes | other.keyframes }
-    }
-}
-
-fn bit(track: u8) -> u64 {
-    1 << (track & 63)
-}
 
 /// The stripes of a mask that exist.
 fn stripes_of(mask: u16, stripes: usize) -> impl Iterator<Item = usize> {

@@ -1,0 +1,164 @@
+//! What a node does for those whom it feeds.
+
+use alloc::vec::Vec;
+
+use smallvec::SmallVec;
+
+use super::{Child, Interest, LEASE, Relay, RelayAction, stripes_of};
+use crate::id::Epoch;
+use crate::time::Instant;
+use crate::wire::{Attach, Attached, ForestMessage, TrackPosition, WirePeer};
+
+/// Peers named to a child that is refused, at most.
+const REDIRECTS_MAX: usize = 4;
+
+/// Questions that come before the plan, at most.
+const EARLY_MAX: usize = 256;
+
+impl<P: WirePeer> Relay<P> {
+    pub(super) fn on_attach(
+        &mut self,
+        from: P,
+        attach: &Attach,
+        now: Instant,
+        actions: &mut Vec<RelayAction<P>>,
+    ) {
+        if attach.swarm != self.swarm || from == self.local {
+            return;
+        }
+        if self.facts.is_none() {
+            // The plan named us to it before it could tell us.
+            if self.early.len() < EARLY_MAX {
+                self.early.push((from, attach.clone()));
+            }
+            return;
+        }
+        let interest = Interest { tracks: attach.tracks, keyframes: attach.keyframes };
+        let ends: SmallVec<[(u8, u64); 4]> =
+            self.tracks.iter().map(|(&track, state)| (track, state.log.end())).collect();
+        let (slots, mut taken) = (self.slots(), self.children_count());
+        // Whoever makes room for those whom the plan sends is still on the way out.
+        let planned_slots = if slots == 0 { 0 } else { slots + slots / 4 + 2 };
+        let overloaded = self.is_overloaded();
+        let mut accepted = 0u16;
+        let mut refused = 0u16;
+        let mut before = Interest::default();
+        for index in stripes_of(attach.stripes, self.stripes.len()) {
+            let is_source = self.is_source();
+            let stripe = &mut self.stripes[index];
+            if let Some(child) = stripe.children.iter_mut().find(|child| child.peer == from) {
+                before = before.union(child.interest);
+                child.interest = interest;
+                child.feeds = attach.feeds;
+                child.lease = now + LEASE;
+                accepted |= 1 << index;
+                continue;
+            }
+            let known = is_source || stripe.parent.is_some() || stripe.candidate.is_some();
+            let circular = stripe.path.contains(&from) || stripe.parent == Some(from);
+            let planned = attach.planned >> index & 1 == 1;
+            let full = if planned { taken >= planned_slots } else { taken >= slots || overloaded };
+            if full || !known || circular {
+                refused |= 1 << index;
+                self.stats.attaches_refused += 1;
+                continue;
+            }
+            taken += 1;
+            accepted |= 1 << index;
+            let child =
+                Child { peer: from, interest, feeds: attach.feeds, lease: now + LEASE, from: ends.clone() };
+            stripe.children.push(child);
+        }
+        for index in stripes_of(accepted, self.stripes.len()) {
+            // Those who feed most are fed first: what they wait for, many wait for.
+            self.stripes[index].children.sort_by_key(|child| core::cmp::Reverse(child.feeds));
+        }
+        if accepted != 0 {
+            self.peer(from, now, actions);
+        }
+        let redirects = if refused == 0 { Vec::new() } else { self.redirects(refused, from) };
+        let message = self.attached(attach.token, accepted, interest, redirects, now);
+        self.send(from, message, actions);
+        if interest.union(before) != before {
+            self.refresh(false, now, actions);
+        }
+    }
+
+    pub(super) fn attached(
+        &self,
+        token: u32,
+        accepted: u16,
+        interest: Interest,
+        redirects: Vec<P>,
+        now: Instant,
+    ) -> ForestMessage<P> {
+        let paths = stripes_of(accepted, self.stripes.len()).map(|index| self.stripes[index].path.clone());
+        ForestMessage::Attached(Attached {
+            token,
+            epoch: self.facts.map_or(Epoch(0), |facts| facts.epoch),
+            clock_us: self.stream_us(now),
+            accepted,
+            paths: paths.collect(),
+            tracks: self.positions(interest),
+            redirects,
+            state: self.notice,
+        })
+    }
+
+    /// Children that came before this node knew where a track stands are told now.
+    pub(super) fn tell_positions(&self, index: usize, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        for child in &self.stripes[index].children {
+            let message = self.attached(0, 1 << index, child.interest, Vec::new(), now);
+            self.send(child.peer, message, actions);
+        }
+    }
+
+    pub(super) fn positions(&self, interest: Interest) -> Vec<TrackPosition> {
+        let wanted = self.tracks.iter().filter(|(track, _)| interest.covers(**track, true));
+        wanted
+            .map(|(&track, state)| TrackPosition { track, group: state.log.group(), end: state.log.end() })
+            .collect()
+    }
+
+    pub(super) fn redirects(&self, refused: u16, not: P) -> Vec<P> {
+        let mut redirects = Vec::new();
+        for index in stripes_of(refused, self.stripes.len()) {
+            let stripe = &self.stripes[index];
+            let below = stripe.children.iter().map(|child| child.peer).rev();
+            for peer in below.chain(stripe.backups.iter().copied()) {
+                if peer != not && redirects.len() < REDIRECTS_MAX && !redirects.contains(&peer) {
+                    redirects.push(peer);
+                }
+            }
+        }
+        redirects
+    }
+
+    pub(super) fn on_detach(
+        &mut self,
+        from: P,
+        stripes: u16,
+        now: Instant,
+        actions: &mut Vec<RelayAction<P>>,
+    ) {
+        for index in stripes_of(stripes, self.stripes.len()) {
+            self.remove_child(index, from, actions);
+            if self.stripes[index].parent == Some(from) {
+                self.parent_failed(index, now, actions);
+            }
+        }
+        self.release_unused(actions);
+        self.flush_reports(actions);
+    }
+
+    pub(super) fn remove_child(&mut self, index: usize, peer: P, actions: &mut Vec<RelayAction<P>>) -> bool {
+        let children = &mut self.stripes[index].children;
+        let before = children.len();
+        children.retain(|child| child.peer != peer);
+        let removed = children.len() < before;
+        if removed {
+            self.release_unused(actions);
+        }
+        removed
+    }
+}

@@ -1,0 +1,173 @@
+//! What a node remembers of stripes, peers and tracks.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::forest::track::TrackLog;
+use crate::propagation::bucket::Bucket;
+use crate::time::Instant;
+
+/// Which tracks are wanted, one bit each: bit 8 is the base layer of the pictures, as
+/// [`LivestreamTracks`](crate::LivestreamTracks) counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Interest {
+    /// Of these everything.
+    pub tracks: u64,
+    /// Of these the keyframes.
+    pub keyframes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Stripe<P> {
+    /// Who feeds it.
+    pub(super) parent: Option<P>,
+    /// Who was asked to.
+    pub(super) candidate: Option<Candidate<P>>,
+    pub(super) backups: SmallVec<[P; 4]>,
+    /// Who refused or did not answer since it was last fed.
+    pub(super) tried: SmallVec<[P; 8]>,
+    pub(super) children: Vec<Child<P>>,
+    /// From the parent up to the source.
+    pub(super) path: Vec<P>,
+    /// When the parent was last heard of on this stripe.
+    pub(super) heard: Instant,
+    /// The parent said that it lives, though nothing comes: until then it is believed.
+    pub(super) believed_until: Instant,
+    /// When a parent of which nothing comes was asked whether it lives.
+    pub(super) probed: Option<Instant>,
+    pub(super) interval_us: u32,
+    pub(super) deviation_us: u32,
+    /// How old chunks are when they come from the parent, smoothed.
+    pub(super) delay_us: u32,
+    /// Looks in a row at which this was much more than on the other stripes.
+    pub(super) slow: u8,
+    /// The children were told that nothing comes.
+    pub(super) stalled: bool,
+    /// The parent that fell silent.
+    pub(super) lost: Option<P>,
+    pub(super) retry_at: Option<Instant>,
+    /// By track, the next number that the parent will send.
+    pub(super) edges: SmallVec<[(u8, u64); 4]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate<P> {
+    pub(super) peer: P,
+    pub(super) sent: Instant,
+    pub(super) tries: u8,
+    /// The present parent has done no wrong.
+    pub(super) planned: bool,
+    /// It was named by the plan and gets a second chance: a message may have been lost.
+    pub(super) from_plan: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Child<P> {
+    pub(super) peer: P,
+    pub(super) interest: Interest,
+    pub(super) feeds: u8,
+    pub(super) lease: Instant,
+    /// By track, the first number that is pushed to it.
+    pub(super) from: SmallVec<[(u8, u64); 4]>,
+}
+
+/// A node that feeds this one or is fed by it.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// Stripes in which it is parent or child.
+    pub(super) uses: u16,
+    pub(super) rtt: Duration,
+    /// The newest question to it: token, stripes, when.
+    pub(super) ask: Option<(u32, u16, Instant)>,
+    pub(super) attached: Instant,
+    pub(super) serve_budget: Option<Bucket>,
+}
+
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) log: TrackLog,
+    /// At a viewer, the first number of the history that it asks for, once known.
+    pub(super) start: Option<u64>,
+    /// By stripe, where its parent stood when it first fed it.
+    pub(super) joined: SmallVec<[(u8, u64); 8]>,
+    /// At the source.
+    pub(super) next_sequence: u64,
+    pub(super) newest_captured_ms: u32,
+    /// Whether its history is asked for: not when it was turned on later.
+    pub(super) chases: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missing {
+    pub(super) tries: u8,
+    pub(super) history: bool,
+    /// When it was asked for last.
+    pub(super) asked: Instant,
+}
+
+impl<P: Copy + Eq> Stripe<P> {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            parent: None,
+            candidate: None,
+            backups: SmallVec::new(),
+            tried: SmallVec::new(),
+            children: Vec::new(),
+            path: Vec::new(),
+            heard: now,
+            believed_until: now,
+            probed: None,
+            interval_us: 0,
+            deviation_us: 0,
+            delay_us: 0,
+            slow: 0,
+            stalled: false,
+            lost: None,
+            retry_at: None,
+            edges: SmallVec::new(),
+        }
+    }
+
+    pub(super) fn edge(&mut self, track: u8) -> Option<&mut u64> {
+        self.edges.iter_mut().find(|(edge, _)| *edge == track).map(|(_, next)| next)
+    }
+
+    pub(super) fn set_edge(&mut self, track: u8, next: u64) {
+        match self.edge(track) {
+            Some(edge) => *edge = next,
+            None => self.edges.push((track, next)),
+        }
+    }
+}
+
+impl Track {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            log: TrackLog::new(bytes_max),
+            start: None,
+            joined: SmallVec::new(),
+            next_sequence: 0,
+            newest_captured_ms: 0,
+            chases: true,
+        }
+    }
+}
+
+impl Interest {
+    /// Everything of every track.
+    pub const ALL: Self = Self { tracks: u64::MAX, keyframes: u64::MAX };
+
+    pub(super) fn covers(self, track: u8, keyframe: bool) -> bool {
+        self.tracks & bit(track) != 0 || keyframe && self.keyframes & bit(track) != 0
+    }
+
+    pub(super) fn union(self, other: Self) -> Self {
+        Self { tracks: self.tracks | other.tracks, keyframes: self.keyframes | other.keyframes }
+    }
+}
+
+pub(super) fn bit(track: u8) -> u64 {
+    1 << (track & 63)
+}
