@@ -236,7 +236,7 @@ pub struct LivestreamStats {
     pub wants_sent: u64,
     /// Requests for chunks received.
     pub wants_received: u64,
-    /// Parents replaced because they were silent.
+    /// Parents replaced because they were silent, or lagged behind the others.
     pub failovers: u64,
     /// Requests of children refused for want of upload.
     pub attaches_refused: u64,

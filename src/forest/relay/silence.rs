@@ -193,7 +193,7 @@ impl<P: WirePeer> Relay<P> {
 pub(super) const ACTIVE: u8 = 1;
 
 impl<P: Copy + Eq> super::Stripe<P> {
-    /// The parent was heard of; after `gap` of silence.
+    /// The parent was heard of: the gap since the last time is what is usual on this stripe.
     pub(super) fn note_heard(&mut self, now: Instant) {
         let gap_us = u32::try_from((now - self.heard).as_micros()).unwrap_or(u32::MAX).min(2_000_000);
         self.heard = now;
@@ -210,7 +210,7 @@ impl<P: Copy + Eq> super::Stripe<P> {
         }
     }
 
-    /// Three intervals and the jitter (SplitStream's heirs wait for less and pay with flapping).
+    /// From here on a parent that has not answered is taken for dead: three intervals and the jitter.
     pub(super) fn silence(&self) -> Duration {
         self.patience(3, 4)
     }
