@@ -20,6 +20,8 @@ const LATE_VIEWERS: u64 = 2;
 const LOSS: &str = "0.02";
 /// Of the clip, its busiest second: what a viewer needs.
 const RATE_KBPS: u64 = 300;
+/// A busy machine may stop a process for seconds; nothing is given up for that.
+const DEADLINE_MS: &str = "10000";
 /// Nobody waits longer than this for anything; a run takes less.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -29,7 +31,8 @@ fn who_is_there_in_the_end_has_every_frame() {
     let clip = Clip::parse(std::fs::read(CLIP).expect("the clip").into()).expect("the clip is one");
     let frames = clip.frames.len();
 
-    let mut source = run.start(0, &["source", "--hold", "--clip", CLIP], 4 * RATE_KBPS);
+    let mut source =
+        run.start(0, &["source", "--hold", "--deadline-ms", DEADLINE_MS, "--clip", CLIP], 4 * RATE_KBPS);
     let address = source.await_line("listening", PATIENCE).unwrap();
     let view = |viewer: u64| {
         let out = run.out(viewer);
@@ -50,7 +53,7 @@ fn who_is_there_in_the_end_has_every_frame() {
     std::thread::sleep(second(1));
     viewers.extend((VIEWERS + 1..=VIEWERS + LATE_VIEWERS).map(|viewer| (viewer, view(viewer))));
 
-    let (mut passed, mut prompt) = (0, 0);
+    let mut passed = 0;
     for (viewer, process) in &mut viewers {
         let ended = process.await_line("ended", PATIENCE);
         let said = process.lines().join("\n");
@@ -60,9 +63,7 @@ fn who_is_there_in_the_end_has_every_frame() {
             process.number("first_frame", "seq").unwrap_or_else(|| panic!("no frame for {context}")) as usize;
         assert!(said.contains("keyframe=true"), "no keyframe first for {context}");
         if *viewer <= VIEWERS {
-            // With bad luck the first keyframe of all is lost to somebody.
-            prompt += u64::from(first == 0);
-            assert!(first <= 15, "a late first frame for {context}");
+            assert_eq!(first, 0, "a late first frame for {context}");
         } else {
             assert!((1..frames).contains(&first), "the wrong first frame for {context}");
         }
@@ -75,7 +76,6 @@ fn who_is_there_in_the_end_has_every_frame() {
     source.await_line("ended", PATIENCE).unwrap();
     let sent = source.number("stats", "sent").expect("the source counts");
     let media: usize = clip.frames.iter().map(|frame| frame.data.len()).sum();
-    assert!(prompt + 3 >= VIEWERS, "only {prompt} of {VIEWERS} viewers saw the first frame");
     assert!(passed > 0, "nobody fed anybody");
     assert!(sent < 6 * media as u64, "the source sent {sent} bytes, and its clip has {media}");
     run.clean();

@@ -24,6 +24,9 @@ pub(crate) struct SourceOptions {
     /// How often it is streamed, one after the other
     #[arg(long = "loop", value_name = "N", default_value_t = 1)]
     rounds: u64,
+    /// How long a frame is of use, in milliseconds: more leaves more time for repair
+    #[arg(long, value_name = "MS", default_value_t = 2_000)]
+    deadline_ms: u64,
     /// Waits for the line `start` on standard input
     #[arg(long)]
     hold: bool,
@@ -41,6 +44,7 @@ pub(crate) fn run(options: &SourceOptions) -> Result<(), Box<dyn Error>> {
     let mut broadcast = BroadcastOptions::new(rate_bytes_per_s(&clip), options.node.upload_bytes_per_s());
     // Any number of viewers may come, so let them feed each other from the first on.
     broadcast.mode = PlanMode::Forest;
+    broadcast.deadline = Duration::from_millis(options.deadline_ms);
     broadcast.chat = false;
     node.engine.open_livestream(STREAM, broadcast, Guard::new(), node.clock.now())?;
 

@@ -144,7 +144,7 @@ pub struct Relay<P: WirePeer> {
     banned: Vec<P>,
     refused_at: Instant,
     peers: BTreeMap<P, Peer>,
-    tracks: BTreeMap<u8, Track>,
+    tracks: BTreeMap<u8, Track<P>>,
     /// What the application wants: whole tracks, and tracks of which it wants the keyframes.
     wants: Interest,
     token: u32,
@@ -166,6 +166,10 @@ pub struct Relay<P: WirePeer> {
     settle_until: Instant,
     settle_at: Option<Instant>,
     expire_at: Option<Instant>,
+    /// When a keyframe is asked for, if none has come by then.
+    picture_at: Option<Instant>,
+    /// The stream had not begun when this node came: it is owed all of it.
+    from_beginning: bool,
     tick_at: Instant,
     watch_at: Option<Instant>,
     watch_tries: u8,
@@ -277,6 +281,8 @@ impl<P: WirePeer> Relay<P> {
             settle_until: now,
             settle_at: None,
             expire_at: None,
+            picture_at: None,
+            from_beginning: false,
             tick_at: now + TICK,
             watch_at: None,
             watch_tries: 0,
@@ -364,6 +370,9 @@ impl<P: WirePeer> Relay<P> {
         if self.expire_at.is_some_and(|at| at <= now) {
             self.expire(now, actions);
         }
+        if self.picture_at.is_some_and(|at| at <= now) {
+            self.want_first_picture(now, actions);
+        }
         if self.tick_at <= now {
             self.tick(now, actions);
             self.tick_at = now + TICK;
@@ -374,9 +383,8 @@ impl<P: WirePeer> Relay<P> {
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let missing = self.missing_at.next();
-        let own =
-            [missing, self.history_at, self.check_at, self.expire_at, self.watch_at, Some(self.tick_at)];
-        own.into_iter().flatten().min()
+        let own = [missing, self.history_at, self.check_at, self.expire_at, self.picture_at, self.watch_at];
+        own.into_iter().flatten().chain([self.tick_at]).min()
     }
 
     /// The link to a peer is gone, or the peer has left. True if it was a child.

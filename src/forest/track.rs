@@ -99,6 +99,11 @@ impl TrackLog {
         self.grace_ms = ms;
     }
 
+    /// Everything from the first frame on is owed to the application.
+    pub(super) fn begin(&mut self) {
+        self.cursor = Some(0);
+    }
+
     /// One past the newest chunk known of.
     pub(super) fn end(&self) -> u64 {
         self.end

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
-use super::{Child, Interest, LEASE, Relay, RelayAction, stripes_of};
+use super::{Child, Interest, LEASE, Relay, RelayAction, Track, stripes_of};
 use crate::id::Epoch;
 use crate::time::Instant;
 use crate::wire::{Attach, Attached, ForestMessage, TrackPosition, WirePeer};
@@ -35,7 +35,7 @@ impl<P: WirePeer> Relay<P> {
         }
         let interest = Interest { tracks: attach.tracks, keyframes: attach.keyframes };
         let ends: SmallVec<[(u8, u64); 4]> =
-            self.tracks.iter().map(|(&track, state)| (track, state.log.end())).collect();
+            self.tracks.keys().filter_map(|&track| Some((track, self.live_end(track)?))).collect();
         let (slots, mut taken) = (self.slots(), self.children_count());
         // Whoever makes room for those whom the plan sends is still on the way out.
         let planned_slots = if slots == 0 { 0 } else { slots + slots / 4 + 2 };
@@ -115,9 +115,19 @@ impl<P: WirePeer> Relay<P> {
 
     pub(super) fn positions(&self, interest: Interest) -> Vec<TrackPosition> {
         let wanted = self.tracks.iter().filter(|(track, _)| interest.covers(**track, true));
-        wanted
-            .map(|(&track, state)| TrackPosition { track, group: state.log.group(), end: state.log.end() })
-            .collect()
+        let position = |(&track, state): (&u8, &Track<P>)| {
+            let end = self.live_end(track)?;
+            Some(TrackPosition { track, group: state.log.group(), end })
+        };
+        wanted.filter_map(position).collect()
+    }
+
+    /// Where the live stream stands in a track; `None` while only its past has come.
+    fn live_end(&self, id: u8) -> Option<u64> {
+        let track = self.tracks.get(&id)?;
+        let edges = self.stripes.iter().filter_map(|stripe| stripe.edge(id)).max();
+        let known = self.is_source() || edges.is_some() || track.log.has_started();
+        known.then(|| track.log.end().max(edges.unwrap_or(0)))
     }
 
     pub(super) fn redirects(&self, refused: u16, not: P) -> Vec<P> {

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::silence::ACTIVE;
+use super::silence::{ACTIVE, INITIALIZING};
 use super::{Candidate, PATH_MAX, Peer, REFRESH, RTT_GUESS, Relay, RelayAction, StreamFacts, stripes_of};
 use crate::io::Class;
 use crate::propagation::bucket::Bucket;
@@ -172,6 +172,7 @@ impl<P: WirePeer> Relay<P> {
     pub(super) fn forget_feeds(&mut self, actions: &mut Vec<RelayAction<P>>) {
         self.stripes.clear();
         self.fed = false;
+        self.from_beginning = false;
         self.release_unused(actions);
     }
 
@@ -203,6 +204,9 @@ impl<P: WirePeer> Relay<P> {
             let expected = self.stripes[index].parent == Some(from)
                 || self.stripes[index].candidate.is_some_and(|candidate| candidate.peer == from);
             if expected {
+                let fed = from == self.source || path.last() == Some(&self.source);
+                self.from_beginning |=
+                    fed && attached.state.state == INITIALIZING && attached.tracks.is_empty();
                 self.adopt(index, from, path, &attached.tracks, now, actions);
             } else {
                 // It was called off in the meantime.
@@ -299,7 +303,7 @@ impl<P: WirePeer> Relay<P> {
             self.lost.push(LostParent { stripe: index as u8, parent, adopted: Some(from) });
         }
         let quiet = self.notice.state != ACTIVE || now - self.stripes[index].heard > BELIEVED_SLOW;
-        let news = self.catch_up(index, positions, is_new, quiet, now);
+        let news = self.catch_up(index, from, positions, is_new, quiet, now);
         let stripe = &mut self.stripes[index];
         let known = stripe.path.len() == path.len() + 1 && stripe.path[0] == from && stripe.path[1..] == path;
         if !known {

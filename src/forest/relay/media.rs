@@ -236,14 +236,23 @@ impl<P: WirePeer> Relay<P> {
 
     fn keep(&mut self, chunk: &Chunk, frame: Bytes, deadline: Duration) -> Inserted {
         let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
+        self.track(chunk.track).log.insert(chunk, frame, deadline_ms)
+    }
+
+    /// What is known of a track that comes from above.
+    pub(super) fn track(&mut self, id: u8) -> &mut Track<P> {
+        let keyframes_only = self.wants.tracks & bit(id) == 0;
+        let whole = self.from_beginning && self.config.in_order && !keyframes_only;
         let bytes_max = self.config.retained_bytes_max;
-        let keyframes_only = self.wants.tracks & bit(chunk.track) == 0;
-        let track = self.tracks.entry(chunk.track).or_insert_with(|| {
+        self.tracks.entry(id).or_insert_with(|| {
             let mut track = Track::new(bytes_max);
             track.log.keyframes_only = keyframes_only;
+            if whole {
+                track.log.begin();
+                track.start = Some(0);
+            }
             track
-        });
-        track.log.insert(chunk, frame, deadline_ms)
+        })
     }
 
     pub(super) fn on_chunk(
@@ -459,11 +468,20 @@ impl<P: WirePeer> Relay<P> {
         }
         let stripe = &mut self.stripes[index];
         let next = match stripe.edge(chunk.track) {
-            Some(next) => *next,
+            Some(next) => next,
             // A track that begins now: what came before this chunk was lost on the way.
             None if chunk.number < BEGINNING * stripes => index as u64,
-            None => chunk.number,
+            None => {
+                // The parent did not know yet where the track stands.
+                let joined = self.tracks.get_mut(&chunk.track).filter(|track| track.chases);
+                if let Some(track) = joined {
+                    track.note_joined(index as u8, chunk.number);
+                    self.chase_history(now);
+                }
+                chunk.number
+            }
         };
+        let stripe = &mut self.stripes[index];
         if chunk.number < next || asked_for {
             return;
         }
@@ -522,7 +540,8 @@ impl<P: WirePeer> Relay<P> {
         }
         for &peer in waiting.iter().flatten() {
             let is_served = served.contains(&peer);
-            if !is_served && Some(peer) != from && !self.is_busy() {
+            let bears = if chunk.keyframe { !self.is_swamped() } else { !self.is_busy() };
+            if !is_served && Some(peer) != from && bears {
                 forwarded += 1;
                 let class = if chunk.keyframe { Class::Normal } else { Class::Background };
                 let key = Some(key_of(chunk.track, chunk.number));
@@ -544,7 +563,10 @@ impl<P: WirePeer> Relay<P> {
             let Some(track) = self.tracks.get_mut(&id) else { return };
             let Some(ready) = track.log.next_ready(in_order) else { return };
             if ready.is_first {
+                // Stripes that are joined from now on are asked for what came since.
+                track.start = Some(ready.first);
                 self.forget_history(id, ready.first);
+                self.chase_history(now);
             }
             let captured = self.local_time(ready.captured_ms.into());
             let payload = self.join(&ready.chunks);

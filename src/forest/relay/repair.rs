@@ -20,12 +20,20 @@ const MISSING_MAX: usize = 4_096;
 const HISTORY_WINDOW_MIN: usize = 4;
 pub(super) const HISTORY_WINDOW_MAX: usize = 96;
 
+/// The same until the first picture is there: about the size of a large keyframe at 2.5 Mbit/s.
+const PICTURE_WINDOW: usize = 48;
+
 /// How often the next part of the history is asked for.
 const HISTORY_STEP: Duration = Duration::from_millis(20);
 
 /// How long an answer may take longer than a round trip, and how long if it may wait at the other end.
 const RETRY: Duration = Duration::from_millis(20);
 const HISTORY_RETRY: Duration = Duration::from_millis(200);
+/// The first picture is asked for again sooner, and of somebody else.
+const PICTURE_RETRY: Duration = Duration::from_millis(60);
+
+/// How long a newcomer waits for the running group before it asks for a keyframe.
+const PICTURE_PATIENCE: Duration = Duration::from_millis(400);
 
 /// Chunks that others wait for while this node waits for them itself, at most.
 const OWED_MAX: usize = 4_096;
@@ -54,6 +62,7 @@ impl<P: WirePeer> Relay<P> {
     pub(super) fn catch_up(
         &mut self,
         index: usize,
+        from: P,
         positions: &[TrackPosition],
         is_new: bool,
         quiet: bool,
@@ -61,29 +70,29 @@ impl<P: WirePeer> Relay<P> {
     ) -> bool {
         let mut news = false;
         let stripes = self.stripes.len() as u64;
-        let bytes_max = self.config.retained_bytes_max;
         let patience_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
         let patient_until_ms = self.stream_ms(now) + patience_ms;
         let begins = !self.tracks.values().any(|track| track.log.has_started());
         for position in positions {
-            let keyframes_only = self.wants.tracks & super::bit(position.track) == 0;
-            let track = self.tracks.entry(position.track).or_insert_with(|| {
-                let mut track = Track::new(bytes_max);
-                track.log.keyframes_only = keyframes_only;
+            let is_known = self.tracks.contains_key(&position.track);
+            let track = self.track(position.track);
+            if !is_known {
                 track.log.be_patient_until(patient_until_ms);
-                track.chases = begins;
-                track
-            });
-            let first = first_of_stripe(position.end, index as u64, stripes);
-            if let Some(group) = position.group.filter(|_| track.chases && !track.log.has_started()) {
-                // The oldest start that is known: later ones mean less to see, not sooner.
-                let start = track.start.map_or(group, |start| start.min(group));
-                track.start = Some(start);
+                track.chases = begins || track.start.is_some();
             }
-            let before = self.stripes[index].edge(position.track).copied();
+            let first = first_of_stripe(position.end, index as u64, stripes);
+            let waits = track.chases && !track.log.has_started();
+            let skips = position.group.filter(|&group| track.note_group(from, group));
+            if waits {
+                self.picture_at.get_or_insert(now + PICTURE_PATIENCE);
+            }
+            let before = self.stripes[index].edge(position.track);
             match before {
-                None if track.chases => track.joined.push((index as u8, first)),
-                None => {}
+                None => {
+                    if let Some(track) = self.tracks.get_mut(&position.track).filter(|track| track.chases) {
+                        track.note_joined(index as u8, first);
+                    }
+                }
                 Some(_) if !is_new && !quiet => {}
                 Some(next) => {
                     let from = next.max(first.saturating_sub(GAP_MAX * stripes));
@@ -105,12 +114,27 @@ impl<P: WirePeer> Relay<P> {
                     }
                 }
             }
+            if let Some(group) = skips {
+                self.forget_history(position.track, group);
+            }
             if is_new || before.is_none() {
                 let next = before.map_or(first, |next| next.max(first));
                 self.stripes[index].set_edge(position.track, next);
             }
         }
         news
+    }
+
+    /// Nobody could give the running group so far: the next keyframe will do as well.
+    pub(super) fn want_first_picture(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        let waits = |(id, track): (&u8, &Track<P>)| {
+            track.chases && !track.log.has_started() && self.wants.covers(*id, true)
+        };
+        let waits = self.tracks.iter().any(waits);
+        self.picture_at = waits.then(|| now + self.config.keyframe_interval);
+        if waits {
+            self.want_keyframe(now, actions);
+        }
     }
 
     /// Notes the history to be asked for, of those stripes whose beginning is known.
@@ -226,7 +250,7 @@ impl<P: WirePeer> Relay<P> {
                 self.found(track, number);
                 continue;
             }
-            let peer = self.holder(number, missing.tries);
+            let peer = self.holder(track, number, missing);
             let affordable = missing.history
                 || self.repair_budget.as_mut().is_none_or(|budget| budget.bytes(now) >= CHUNK_BYTES);
             let (Some(peer), true) = (peer, affordable) else {
@@ -238,7 +262,11 @@ impl<P: WirePeer> Relay<P> {
             }
             congested |= missing.history && missing.tries > 0;
             let rtt = self.peers.get(&peer).map_or(RTT_GUESS, |peer| peer.rtt);
-            let patience = if missing.history { HISTORY_RETRY } else { RETRY };
+            let patience = match missing.history {
+                true if state.log.has_started() => HISTORY_RETRY,
+                true => PICTURE_RETRY,
+                false => RETRY,
+            };
             let usual = (rtt + rtt / 4 + patience).max(self.repair_time * 2);
             let wait = usual * u32::from(missing.tries + 1);
             if let Some(missing) = self.missing.get_mut(&(track, number)) {
@@ -267,9 +295,17 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 
-    /// Who is asked for a chunk: the stripe's parent first, then the others in turn.
-    fn holder(&self, number: u64, tries: u8) -> Option<P> {
+    /// Who is asked for a chunk: the stripe's parent first, then the others in turn. For history, those who have it.
+    fn holder(&self, track: u8, number: u64, missing: Missing) -> Option<P> {
         let stripe = self.stripe_of(number);
+        let tries = missing.tries;
+        if let Some(track) = self.tracks.get(&track).filter(|_| missing.history) {
+            let feeds = |peer: &P| self.stripes.iter().any(|stripe| stripe.parent == Some(*peer));
+            let holders: SmallVec<[P; 4]> = track.holders.iter().copied().filter(feeds).collect();
+            if !holders.is_empty() {
+                return Some(holders[(stripe + usize::from(tries)) % holders.len()]);
+            }
+        }
         let own = self.stripes.get(stripe)?.parent;
         if tries < OWN_TRIES && own.is_some() {
             return own;
@@ -293,8 +329,9 @@ impl<P: WirePeer> Relay<P> {
         let step = (rate * 2 * HISTORY_STEP.as_millis() as u64 / (1_000 * CHUNK_BYTES)).max(2) as usize;
         // The first picture is not kept waiting.
         let started = self.tracks.values().any(|track| track.log.has_started());
-        let step = if started { step } else { HISTORY_WINDOW_MAX };
-        let room = self.history_window.saturating_sub(self.history_flying).min(step);
+        let (step, window) =
+            if started { (step, self.history_window) } else { (PICTURE_WINDOW, PICTURE_WINDOW) };
+        let room = window.saturating_sub(self.history_flying).min(step);
         for _ in 0..room {
             let Some((track, number)) = self.history.pop_first() else { break };
             self.miss(track, number, true, now);
@@ -354,6 +391,8 @@ impl<P: WirePeer> Relay<P> {
             let coming = self.missing.contains_key(&key) || self.history.contains(&key);
             self.stats.chunks_unserved += 1;
             let known = self.tracks.get(&id).is_some_and(|track| number >= track.log.end());
+            let edge = self.stripes.get(self.stripe_of(number)).and_then(|stripe| stripe.edge(id));
+            let coming = coming || edge.is_some_and(|edge| number >= edge);
             if coming && (self.owed.len() < OWED_MAX || self.owed.contains_key(&key)) {
                 let waiting = self.owed.entry(key).or_insert_with(|| smallvec![]);
                 if waiting.len() < 8 && !waiting.contains(&to) {
@@ -371,7 +410,9 @@ impl<P: WirePeer> Relay<P> {
             }
             return;
         };
-        if history && self.is_busy() || self.is_swamped() {
+        let keyframe = self.tracks.get(&id).is_some_and(|track| track.log.is_keyframe(number));
+        // Whoever waits for his first picture is not kept waiting by what others have to spare.
+        if history && !keyframe && self.is_busy() || self.is_swamped() {
             self.stats.chunks_unserved += 1;
             return;
         }
@@ -388,7 +429,6 @@ impl<P: WirePeer> Relay<P> {
             budget.spend(bytes);
         }
         self.stats.chunks_served += 1;
-        let keyframe = self.tracks.get(&id).is_some_and(|track| track.log.is_keyframe(number));
         let class = match (history, keyframe) {
             (false, _) => Class::High,
             (true, true) => Class::Normal,

@@ -190,6 +190,8 @@ impl<P: WirePeer> Relay<P> {
     }
 }
 
+/// States of a stream, as [`StreamState`](crate::StreamState) counts.
+pub(super) const INITIALIZING: u8 = 0;
 pub(super) const ACTIVE: u8 = 1;
 
 impl<P: Copy + Eq> super::Stripe<P> {

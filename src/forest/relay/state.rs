@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::forest::track::TrackLog;
 use crate::propagation::bucket::Bucket;
 use crate::time::Instant;
+use crate::wire::STRIPES_MAX;
 
 /// Which tracks are wanted, one bit each: bit 8 is the base layer of the pictures, as
 /// [`LivestreamTracks`](crate::LivestreamTracks) counts.
@@ -86,10 +87,12 @@ pub(super) struct Peer {
 }
 
 #[derive(Debug)]
-pub(super) struct Track {
+pub(super) struct Track<P> {
     pub(super) log: TrackLog,
     /// At a viewer, the first number of the history that it asks for, once known.
     pub(super) start: Option<u64>,
+    /// Who said to have it from there on.
+    pub(super) holders: SmallVec<[P; 4]>,
     /// By stripe, where its parent stood when it first fed it.
     pub(super) joined: SmallVec<[(u8, u64); 8]>,
     /// At the source.
@@ -130,28 +133,56 @@ impl<P: Copy + Eq> Stripe<P> {
         }
     }
 
-    pub(super) fn edge(&mut self, track: u8) -> Option<&mut u64> {
-        self.edges.iter_mut().find(|(edge, _)| *edge == track).map(|(_, next)| next)
+    pub(super) fn edge(&self, track: u8) -> Option<u64> {
+        self.edges.iter().find(|(edge, _)| *edge == track).map(|(_, next)| *next)
     }
 
     pub(super) fn set_edge(&mut self, track: u8, next: u64) {
-        match self.edge(track) {
-            Some(edge) => *edge = next,
+        match self.edges.iter_mut().find(|(edge, _)| *edge == track) {
+            Some((_, edge)) => *edge = next,
             None => self.edges.push((track, next)),
         }
     }
 }
 
-impl Track {
+impl<P> Track<P> {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             log: TrackLog::new(bytes_max),
             start: None,
+            holders: SmallVec::new(),
             joined: SmallVec::new(),
             next_sequence: 0,
             newest_captured_ms: 0,
             chases: true,
         }
+    }
+}
+
+impl<P: Copy + Eq> Track<P> {
+    /// The live stream of a stripe begins here with this number.
+    pub(super) fn note_joined(&mut self, stripe: u8, number: u64) {
+        match self.joined.iter_mut().find(|(joined, _)| *joined == stripe) {
+            Some((_, end)) => *end = number,
+            None => self.joined.push((stripe, number)),
+        }
+    }
+
+    /// A parent has the track from this keyframe on. The newest is where to begin: earlier ones are as far away, and more
+    /// to fetch. True if it is newer than what was known.
+    pub(super) fn note_group(&mut self, from: P, group: u64) -> bool {
+        let known = self.start;
+        if !self.chases || self.log.has_started() || known.is_some_and(|start| group < start) {
+            return false;
+        }
+        if known != Some(group) {
+            self.start = Some(group);
+            self.holders.clear();
+        }
+        if self.holders.len() < usize::from(STRIPES_MAX) && !self.holders.contains(&from) {
+            self.holders.push(from);
+        }
+        known.is_some_and(|start| start < group)
     }
 }
 
