@@ -121,28 +121,30 @@ fn everybody_gets_every_frame() {
     assert_eq!(frames.lagged, 0);
 }
 
-/// A tenth of everything is lost, the first frame too at many a viewer: it is fetched, and what cannot be had is told.
+/// Much is lost, the first frame too at many a viewer: it is fetched, and what cannot be had is told. With seed 57 the plan
+/// for most stripes of a viewer is lost, and the plans for the others come.
 #[test]
 fn who_comes_before_the_beginning_is_owed_the_first_frame() {
-    let seed = 7;
-    let mut world = stage(30, 100_000, seed);
-    world.run_for(Duration::from_secs(2));
-    begin(&mut world);
-    stream(&mut world, 0, 90);
-    world.run_for(Duration::from_secs(3));
-    let frames = world.observer();
-    for node in 1..=30 {
-        let got: Vec<u64> = frames.by_viewer[&node]
-            .iter()
-            .map(|(_, update)| LivestreamTracks::frame_number(update.id.sequence))
-            .collect();
-        let lagged = world.host(node).unwrap().livestream_stats(STREAM).unwrap().frames_lagged;
-        assert!(got.is_sorted(), "seed {seed}, viewer {node}: {got:?}");
-        assert_eq!(got.len() as u64 + lagged, 90, "seed {seed}, viewer {node}: {got:?}, {lagged} lagged");
+    for (viewers, loss_ppm, seed, after_ms) in
+        [(30, 100_000, 7, 2_000), (12, 20_000, 56, 392), (12, 20_000, 57, 399), (12, 20_000, 58, 406)]
+    {
+        let mut world = stage(viewers, loss_ppm, seed);
+        world.run_for(Duration::from_millis(after_ms));
+        begin(&mut world);
+        stream(&mut world, 0, 90);
+        world.run_for(Duration::from_secs(3));
+        let frames = world.observer();
+        for node in 1..=viewers {
+            let stats = world.host(node).unwrap().livestream_stats(STREAM).unwrap();
+            let got = frames.by_viewer.get(&node).map_or(&[][..], |frames| frames);
+            let numbers: Vec<u64> =
+                got.iter().map(|(_, update)| LivestreamTracks::frame_number(update.id.sequence)).collect();
+            let said = format!("seed {seed}, viewer {node}: {numbers:?}, {stats:?}");
+            assert_eq!(numbers.first(), Some(&0), "{said}");
+            assert!(numbers.is_sorted(), "{said}");
+            assert_eq!(numbers.len() as u64 + stats.frames_lagged, 90, "{said}");
+        }
     }
-    let first = |node: &u64| LivestreamTracks::frame_number(frames.by_viewer[node][0].1.id.sequence);
-    let late: Vec<u64> = (1..=30).filter(|node| first(node) > 0).collect();
-    assert!(late.is_empty(), "seed {seed}: {late:?} did not begin with the first frame");
 }
 
 /// Whatever a peer says, nothing breaks: the source and a viewer are fed messages that are well formed and make no sense.

@@ -130,7 +130,6 @@ pub struct Relay<P: WirePeer> {
     planner: Option<P>,
     config: RelayConfig,
     facts: Option<StreamFacts>,
-    plan_version: u32,
     /// Stream time in microseconds is the local time plus this.
     clock_offset_us: i64,
     /// How far off it may be: the round trip with which it was measured, and since when.
@@ -254,7 +253,6 @@ impl<P: WirePeer> Relay<P> {
             planner,
             config,
             facts: None,
-            plan_version: 0,
             clock_offset_us: 0,
             clock_error: None,
             notice: StreamNotice::default(),
@@ -343,7 +341,7 @@ impl<P: WirePeer> Relay<P> {
             }
             ForestMessage::Check => {
                 if self.planner == Some(from) {
-                    self.say_watch(now, actions);
+                    self.say_watch(actions);
                 }
             }
             ForestMessage::Refused { .. } => {
@@ -362,7 +360,7 @@ impl<P: WirePeer> Relay<P> {
             self.watch_tries = self.watch_tries.saturating_add(1);
             let wait = WATCH_RETRY * (1 << self.watch_tries.min(4));
             self.watch_at = Some(now + wait / 2);
-            self.say_watch(now, actions);
+            self.say_watch(actions);
         }
         if self.check_at.is_some_and(|at| at <= now) {
             self.check_stripes(now, actions);
@@ -541,8 +539,12 @@ impl<P: WirePeer> Relay<P> {
         self.serve_budget = Some(Bucket::new(share.max(10_000), burst, 32 * 1_500, now));
     }
 
-    fn say_watch(&mut self, _now: Instant, actions: &mut Vec<RelayAction<P>>) {
+    fn say_watch(&mut self, actions: &mut Vec<RelayAction<P>>) {
         if let Some(to) = self.planner {
+            // The whole plan will come, and from a planner that began anew its versions are small again.
+            for stripe in &mut self.stripes {
+                stripe.plan_version = None;
+            }
             let message = ForestMessage::Watch {
                 swarm: self.swarm,
                 upload_bytes_per_s: self.config.upload_bytes_per_s,

@@ -6,7 +6,9 @@ use core::time::Duration;
 use smallvec::SmallVec;
 
 use super::silence::{ACTIVE, INITIALIZING};
-use super::{Candidate, PATH_MAX, Peer, REFRESH, RTT_GUESS, Relay, RelayAction, StreamFacts, stripes_of};
+use super::{
+    Candidate, PATH_MAX, Peer, REFRESH, RTT_GUESS, Relay, RelayAction, StreamFacts, WATCH_RETRY, stripes_of,
+};
 use crate::io::Class;
 use crate::propagation::bucket::Bucket;
 use crate::time::Instant;
@@ -46,21 +48,18 @@ impl<P: WirePeer> Relay<P> {
             self.forget_feeds(actions);
             self.learn(facts, now);
             self.notice = StreamNotice::default();
-            self.plan_version = 0;
         } else {
             self.facts = Some(facts);
         }
-        // Plans may overtake each other; the stripes that an older one names may be newer in a later one.
-        if plan.version < self.plan_version {
-            return;
-        }
-        self.plan_version = plan.version;
-        self.watch_at = None;
-        self.watch_tries = 0;
         let mut asked: SmallVec<[(P, u16); 8]> = SmallVec::new();
         let mut called: SmallVec<[(P, u16); 8]> = SmallVec::new();
         for feed in plan.feeds {
             let stripe = &mut self.stripes[usize::from(feed.stripe)];
+            // Plans may overtake each other, and name few stripes each.
+            if stripe.plan_version.is_some_and(|version| plan.version < version) {
+                continue;
+            }
+            stripe.plan_version = Some(plan.version);
             stripe.backups = feed.backups.into_iter().filter(|&peer| peer != self.local).take(4).collect();
             let banned = self.banned.contains(&feed.parent);
             if feed.parent == self.local || banned || stripe.parent == Some(feed.parent) {
@@ -84,6 +83,10 @@ impl<P: WirePeer> Relay<P> {
                 None => asked.push((feed.parent, 1 << feed.stripe)),
             }
         }
+        // One that named the others may be lost.
+        let whole = self.stripes.iter().all(|stripe| stripe.plan_version.is_some());
+        self.watch_tries = 0;
+        self.watch_at = (!whole).then(|| now + WATCH_RETRY / 2);
         for (peer, stripes) in called {
             self.send(peer, ForestMessage::Detach { stripes }, actions);
         }

@@ -29,6 +29,8 @@ const HISTORY_STEP: Duration = Duration::from_millis(20);
 /// How long an answer may take longer than a round trip, and how long if it may wait at the other end.
 const RETRY: Duration = Duration::from_millis(20);
 const HISTORY_RETRY: Duration = Duration::from_millis(200);
+/// Per request so far, after the answer that a chunk is not there.
+const GONE_RETRY: Duration = Duration::from_millis(5);
 /// The first picture is asked for again sooner, and of somebody else.
 const PICTURE_RETRY: Duration = Duration::from_millis(60);
 
@@ -47,8 +49,10 @@ const WANTED_MAX: u64 = 1_024;
 /// So often of the stripe's parent, which may be waiting for it itself, before the others are asked.
 const OWN_TRIES: u8 = 2;
 
-/// A chunk is asked for so often, then left to its deadline.
+/// A chunk is asked for so often in earnest, then at leisure until its deadline: perhaps nobody has it yet. History has
+/// none, and is left to the deadline of its frame once delivery has begun.
 const TRIES_MAX: u8 = 12;
+const LEISURE: Duration = Duration::from_millis(500);
 
 /// What was sent before a message usually arrives before it, or this much later.
 const UNDER_WAY: Duration = Duration::from_millis(40);
@@ -246,7 +250,8 @@ impl<P: WirePeer> Relay<P> {
             let Some(state) = self.tracks.get(&track) else { continue };
             let use_by = state.log.use_by_ms(number);
             let late = !missing.history && use_by.is_some_and(|at| at <= now_ms);
-            if late || missing.tries >= TRIES_MAX || state.log.is_settled(number) {
+            let hopeless = missing.history && missing.tries >= TRIES_MAX && state.log.has_started();
+            if late || hopeless || state.log.is_settled(number) {
                 self.found(track, number);
                 continue;
             }
@@ -268,9 +273,9 @@ impl<P: WirePeer> Relay<P> {
                 false => RETRY,
             };
             let usual = (rtt + rtt / 4 + patience).max(self.repair_time * 2);
-            let wait = usual * u32::from(missing.tries + 1);
+            let wait = if missing.tries < TRIES_MAX { usual * u32::from(missing.tries + 1) } else { LEISURE };
             if let Some(missing) = self.missing.get_mut(&(track, number)) {
-                missing.tries += 1;
+                missing.tries = missing.tries.saturating_add(1);
                 missing.asked = now;
             }
             self.missing_at.set((track, number), Some(now + wait));
@@ -448,8 +453,13 @@ impl<P: WirePeer> Relay<P> {
                     left -= 1;
                     let key = (*track, number);
                     if let Some(missing) = self.missing.get_mut(&key) {
+                        // Soon, but not so soon that everybody has been asked before anybody can have it.
+                        let wait = match missing.tries {
+                            ..TRIES_MAX => GONE_RETRY * u32::from(missing.tries),
+                            _ => LEISURE,
+                        };
                         missing.tries = missing.tries.max(OWN_TRIES);
-                        self.missing_at.set(key, Some(now + HISTORY_STEP / 4));
+                        self.missing_at.set(key, Some(now + wait));
                     }
                 }
             }

@@ -27,6 +27,8 @@ pub(super) struct Stripe<P> {
     /// Who was asked to.
     pub(super) candidate: Option<Candidate<P>>,
     pub(super) backups: SmallVec<[P; 4]>,
+    /// Of the newest plan that named the parent.
+    pub(super) plan_version: Option<u32>,
     /// Who refused or did not answer since it was last fed.
     pub(super) tried: SmallVec<[P; 8]>,
     pub(super) children: Vec<Child<P>>,
@@ -116,6 +118,7 @@ impl<P: Copy + Eq> Stripe<P> {
             parent: None,
             candidate: None,
             backups: SmallVec::new(),
+            plan_version: None,
             tried: SmallVec::new(),
             children: Vec::new(),
             path: Vec::new(),
