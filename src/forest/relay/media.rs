@@ -492,6 +492,8 @@ impl<P: WirePeer> Relay<P> {
         }
         let from =
             next.max(first_of_stripe(chunk.number.saturating_sub(512 * stripes), index as u64, stripes));
+        // It may be the first chunk of its track that came.
+        self.track(chunk.track);
         for number in (from..chunk.number).step_by(stripes as usize) {
             self.miss(chunk.track, number, false, now);
         }
