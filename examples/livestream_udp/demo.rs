@@ -14,6 +14,8 @@ const LOSS: &str = "0.02";
 /// A viewer needs about 300: the source can feed four of them, a viewer three.
 const SOURCE_KBPS: &str = "1200";
 const VIEWER_KBPS: &str = "900";
+/// Enough for a machine that is busy with other things.
+const DEADLINE_MS: &str = "10000";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run() -> Result<(), Box<dyn Error>> {
@@ -25,7 +27,10 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
 
     let common =
         |kbps: &'static str| ["--bind", &bind, "--loss", LOSS, "--upload-kbps", kbps].map(str::to_owned);
-    let args = ["source".to_owned(), "--hold".to_owned()].into_iter().chain(common(SOURCE_KBPS));
+    let args = ["source", "--hold", "--deadline-ms", DEADLINE_MS]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(common(SOURCE_KBPS));
     let mut source = Process::start(&program, args)?;
     let address = source.await_line("listening", PATIENCE)?;
     let outs: Vec<_> = (1..=VIEWERS).map(|viewer| dir.join(format!("viewer-{viewer:02}.ivf"))).collect();
@@ -64,8 +69,7 @@ pub(crate) fn run() -> Result<(), Box<dyn Error>> {
         sent as f64 / media as f64
     );
     println!("what they saw: {}", dir.display());
-    // On a machine that is busy with other things a datagram too many may be lost.
-    if whole * 4 >= VIEWERS * 3 { Ok(()) } else { Err("too many miss frames".into()) }
+    if whole == VIEWERS { Ok(()) } else { Err("some miss frames".into()) }
 }
 
 fn is_whole(clip: &Clip, out: &Path) -> Result<bool, Box<dyn Error>> {
