@@ -58,6 +58,9 @@ impl<P: PeerId, M> Egress<P, M> {
                 share.deficit = share.deficit.min(0);
             }
         }
+        if fronts == [None; 3] {
+            return None;
+        }
         let alone = fronts.iter().flatten().count() < 2;
         loop {
             let share = &mut self.shares[self.turn];
@@ -74,9 +77,6 @@ impl<P: PeerId, M> Egress<P, M> {
             }
             share.granted = false;
             self.turn = (self.turn + 1) % SHARED.len();
-            if fronts == [None; 3] {
-                return None;
-            }
         }
     }
 
