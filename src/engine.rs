@@ -64,6 +64,8 @@ pub struct Engine<P: WirePeer> {
 struct Joined<P: WirePeer> {
     id: SwarmId,
     swarm: Swarm<P>,
+    /// Its deadline in the index: most inputs leave it as it is.
+    wake: Option<Instant>,
 }
 
 /// Whose deadline it is.
@@ -136,6 +138,9 @@ impl<P: WirePeer> Engine<P> {
         while let Some(wake) = self.deadlines.pop_due(now) {
             match wake {
                 Wake::Swarm(tag) => {
+                    if let Some(joined) = self.swarms.get_mut(&tag) {
+                        joined.wake = None;
+                    }
                     let backlog = self.egress.queued_bytes();
                     self.with_swarm(tag, |swarm, now, actions| {
                         if let Some(stream) = swarm.livestream_mut() {
@@ -208,7 +213,7 @@ impl<P: WirePeer> Engine<P> {
         let now = self.advance(now);
         let seed = self.next_seed();
         let topic = Topic::new(self.local, swarm, self.epoch_min, &self.config, &options, guard, seed, now);
-        self.swarms.insert(tag, Joined { id: swarm, swarm: Swarm::Topic(Box::new(topic)) });
+        self.swarms.insert(tag, Joined { id: swarm, swarm: Swarm::Topic(Box::new(topic)), wake: None });
         self.with_topic(tag, |topic, now, actions| topic.join(&options.contacts, now, actions));
         Ok(())
     }
@@ -552,7 +557,11 @@ impl<P: WirePeer> Engine<P> {
         let Some(joined) = self.swarms.get_mut(&tag) else { return };
         let mut actions = core::mem::take(&mut self.actions);
         act(&mut joined.swarm, now, &mut actions);
-        self.deadlines.set(Wake::Swarm(tag), joined.swarm.poll_timeout().map(|at| at.max(now + TICK)));
+        let wake = joined.swarm.poll_timeout().map(|at| at.max(now + TICK));
+        if joined.wake != wake {
+            joined.wake = wake;
+            self.deadlines.set(Wake::Swarm(tag), wake);
+        }
         for action in actions.drain(..) {
             self.carry_out(tag, action, now);
         }
