@@ -396,11 +396,16 @@ impl<P: WirePeer> Engine<P> {
             self.stats.frames_refused += 1;
             return;
         }
-        if !self.links.contains_key(&from) && !self.open_link(from, LinkState::Up, now) {
-            self.stats.frames_refused += 1;
-            return;
+        match self.links.get(&from).map(|link| link.state) {
+            None if !self.open_link(from, LinkState::Up, now) => {
+                self.stats.frames_refused += 1;
+                return;
+            }
+            Some(LinkState::Connecting { .. }) => {
+                self.mark_up(from, now);
+            }
+            _ => {}
         }
-        self.mark_up(from, now);
         let Some(link) = self.links.get_mut(&from) else { return };
         if !link.admit(frame.len(), &self.config.link, now) {
             self.stats.frames_over_budget += 1;
@@ -572,7 +577,7 @@ impl<P: WirePeer> Engine<P> {
     fn carry_out(&mut self, tag: SwarmTag, action: SwarmAction<P>, now: Instant) {
         match action {
             SwarmAction::Send { to, message, class, deadline, key } => {
-                self.enqueue(to, Outgoing::Message(tag, message), class, deadline, key, now);
+                self.enqueue(to, Outgoing::Message(tag, Box::new(message)), class, deadline, key, now);
             }
             SwarmAction::Pass { to, frame, class, deadline, key } => {
                 self.enqueue(to, Outgoing::Frame(frame), class, deadline, key, now);
@@ -611,7 +616,7 @@ impl<P: WirePeer> Engine<P> {
     // --- out ------------------------------------------------------------------------------------------------------
 
     fn send(&mut self, to: P, tag: SwarmTag, message: Message<P>, class: Class, now: Instant) {
-        self.enqueue(to, Outgoing::Message(tag, message), class, None, None, now);
+        self.enqueue(to, Outgoing::Message(tag, Box::new(message)), class, None, None, now);
     }
 
     fn enqueue(
@@ -623,9 +628,9 @@ impl<P: WirePeer> Engine<P> {
         key: Option<u64>,
         now: Instant,
     ) {
-        match self.links.get(&to).map(|link| link.state) {
-            Some(LinkState::Closing { .. }) => self.reopen(to, now),
-            Some(_) => {}
+        match self.links.get_mut(&to) {
+            Some(link) if matches!(link.state, LinkState::Closing { .. }) => self.reopen(to, now),
+            Some(link) => link.used = now,
             None => {
                 let state = LinkState::Connecting { deadline: now + self.config.link.connect_timeout };
                 if to == self.local || !self.open_link(to, state, now) {
@@ -640,9 +645,6 @@ impl<P: WirePeer> Engine<P> {
         if let Enqueued::Dropped(_) = self.egress.enqueue(to, item, now) {
             self.stats.messages_dropped += 1;
         }
-        if let Some(link) = self.links.get_mut(&to) {
-            link.used = now;
-        }
     }
 
     fn poll_frame(&mut self) -> Option<Output<P>> {
@@ -655,7 +657,7 @@ impl<P: WirePeer> Engine<P> {
                     return Some(Output::Disconnect { peer });
                 }
                 Transmit::Frame { to, class, bytes } => {
-                    let Some(frame) = outgoing::pack(&self.packing, bytes, self.now) else { continue };
+                    let Some(frame) = outgoing::pack(&mut self.packing, bytes, self.now) else { continue };
                     // Sizes are upper bounds; the host gives credit back for what the frame really has.
                     self.egress.credit(to, (bytes - frame.len().min(bytes)) as u64);
                     self.stats.frames_sent += 1;

@@ -2,6 +2,7 @@
 
 mod options;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -38,8 +39,8 @@ pub(crate) struct Livestream<P: WirePeer> {
     tracker: Option<P>,
     /// None at a tracker.
     relay: Option<Relay<P>>,
-    planner: Option<Planner<P>>,
-    chat: Option<Topic<P>>,
+    planner: Option<Box<Planner<P>>>,
+    chat: Option<Box<Topic<P>>>,
     /// Who may publish, where there is no chat to ask.
     guard: Guard<P>,
     role: Role,
@@ -108,7 +109,7 @@ impl<P: WirePeer> Livestream<P> {
         let chat = options.chat.then(Vec::new);
         let mut stream = Self::new(local, swarm, epoch, local, config, chat, guard, seed, now);
         stream.tracker = options.tracker;
-        stream.planner = planner;
+        stream.planner = planner.map(Box::new);
         stream.relay = Some(sealed(relay, seals));
         Ok(stream)
     }
@@ -165,7 +166,7 @@ impl<P: WirePeer> Livestream<P> {
         let planner = Planner::new(swarm, source, planner_config(config, options, Epoch(0)), now);
         let planner = planner.map_err(CommandError::Plan)?;
         let mut stream = Self::new(local, swarm, epoch, source, config, None, Guard::new(), seed, now);
-        stream.planner = Some(planner);
+        stream.planner = Some(Box::new(planner));
         Ok(stream)
     }
 
@@ -185,7 +186,7 @@ impl<P: WirePeer> Livestream<P> {
             Some(contacts) => {
                 let options = TopicOptions::through(contacts);
                 let topic = Topic::new(local, swarm, epoch, config, &options, guard, seed, now);
-                (Some(topic.beside_livestream()), Guard::new())
+                (Some(Box::new(topic.beside_livestream())), Guard::new())
             }
             None => (None, guard),
         };
@@ -228,11 +229,11 @@ impl<P: WirePeer> Livestream<P> {
     }
 
     pub(crate) fn chat(&self) -> Option<&Topic<P>> {
-        self.chat.as_ref()
+        self.chat.as_deref()
     }
 
     pub(crate) fn chat_mut(&mut self) -> Option<&mut Topic<P>> {
-        self.chat.as_mut()
+        self.chat.as_deref_mut()
     }
 
     pub(crate) fn is_source(&self) -> bool {
@@ -240,7 +241,7 @@ impl<P: WirePeer> Livestream<P> {
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
-        self.epoch.max(self.chat.as_ref().map_or(self.epoch, Topic::epoch))
+        self.epoch.max(self.chat.as_ref().map_or(self.epoch, |chat| chat.epoch()))
     }
 
     pub(crate) fn state(&self) -> StreamState {
@@ -420,9 +421,9 @@ impl<P: WirePeer> Livestream<P> {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let chat = self.chat.as_ref().and_then(Topic::poll_timeout);
+        let chat = self.chat.as_ref().and_then(|chat| chat.poll_timeout());
         let relay = self.relay.as_ref().and_then(Relay::poll_timeout);
-        let planner = self.planner.as_ref().and_then(Planner::poll_timeout);
+        let planner = self.planner.as_ref().and_then(|planner| planner.poll_timeout());
         let announce = self.tracker.filter(|_| self.is_source()).map(|_| self.told_tracker + ANNOUNCE);
         [chat, relay, planner, announce].into_iter().flatten().min()
     }
