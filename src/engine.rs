@@ -13,7 +13,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::authority::{AuthorityChange, AuthorityError, AuthoritySet};
-use crate::bounded::BoundedQueue;
+use crate::bounded::{BoundedQueue, Rush};
 use crate::config::Config;
 use crate::deadline::DeadlineIndex;
 use crate::error::{CommandError, ConfigError};
@@ -56,6 +56,7 @@ pub struct Engine<P: WirePeer> {
     /// A publisher was refused for a full queue and waits for room for that many bytes.
     writer_waits: Option<usize>,
     actions: SwarmActions<P>,
+    actions_rush: Rush,
     packing: Vec<Outgoing<P>>,
     stats: EngineStats,
 }
@@ -108,6 +109,7 @@ impl<P: WirePeer> Engine<P> {
             events_lost: 0,
             writer_waits: None,
             actions: Vec::new(),
+            actions_rush: Rush::default(),
             packing: Vec::new(),
             stats: EngineStats::default(),
             config,
@@ -567,9 +569,11 @@ impl<P: WirePeer> Engine<P> {
             joined.wake = wake;
             self.deadlines.set(Wake::Swarm(tag), wake);
         }
+        let count = actions.len();
         for action in actions.drain(..) {
             self.carry_out(tag, action, now);
         }
+        self.actions_rush.passed(&mut actions, count);
         // An action can lead to others only through the deadlines, never through this list.
         self.actions = actions;
     }
@@ -577,7 +581,7 @@ impl<P: WirePeer> Engine<P> {
     fn carry_out(&mut self, tag: SwarmTag, action: SwarmAction<P>, now: Instant) {
         match action {
             SwarmAction::Send { to, message, class, deadline, key } => {
-                self.enqueue(to, Outgoing::Message(tag, Box::new(message)), class, deadline, key, now);
+                self.enqueue(to, Outgoing::Message(tag, message), class, deadline, key, now);
             }
             SwarmAction::Pass { to, frame, class, deadline, key } => {
                 self.enqueue(to, Outgoing::Frame(frame), class, deadline, key, now);

@@ -13,6 +13,7 @@ pub(crate) use options::{check_quality, check_upload};
 
 use super::{Guard, SwarmAction, SwarmActions, Topic, TopicOptions};
 use crate::authority::{LivestreamTracks, WriteRefusal};
+use crate::bounded::Rush;
 use crate::config::Config;
 use crate::error::CommandError;
 use crate::forest::{
@@ -50,6 +51,7 @@ pub(crate) struct Livestream<P: WirePeer> {
     layer_changed: bool,
     told_tracker: Instant,
     relay_actions: Vec<RelayAction<P>>,
+    relay_rush: Rush,
     planner_actions: Vec<PlannerAction<P>>,
 }
 
@@ -206,6 +208,7 @@ impl<P: WirePeer> Livestream<P> {
             layer_changed: false,
             told_tracker: now,
             relay_actions: Vec::new(),
+            relay_rush: Rush::default(),
             planner_actions: Vec::new(),
         }
     }
@@ -517,9 +520,11 @@ impl<P: WirePeer> Livestream<P> {
         }
         self.planner_actions = planned;
         let mut relayed = core::mem::take(&mut self.relay_actions);
+        let count = relayed.len();
         for action in relayed.drain(..) {
             self.carry_up(action, now, actions);
         }
+        self.relay_rush.passed(&mut relayed, count);
         self.relay_actions = relayed;
         if core::mem::take(&mut self.layer_changed) {
             self.want(now, actions);
@@ -603,7 +608,7 @@ fn sealed<P: WirePeer>(relay: Relay<P>, seals: Option<Seals<P>>) -> Relay<P> {
 const LAYER_MAX: u8 = 7;
 
 fn send<P>(to: P, message: ForestMessage<P>, class: Class, actions: &mut SwarmActions<P>) {
-    let message = Message::Forest(message);
+    let message = Box::new(Message::Forest(message));
     actions.push(SwarmAction::Send { to, message, class, deadline: None, key: None });
 }
 
