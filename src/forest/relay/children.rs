@@ -1,5 +1,6 @@
 //! What a node does for those whom it feeds.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
@@ -115,7 +116,7 @@ impl<P: WirePeer> Relay<P> {
 
     pub(super) fn positions(&self, interest: Interest) -> Vec<TrackPosition> {
         let wanted = self.tracks.iter().filter(|(track, _)| interest.covers(**track, true));
-        let position = |(&track, state): (&u8, &Track<P>)| {
+        let position = |(&track, state): (&u8, &Box<Track<P>>)| {
             let end = self.live_end(track)?;
             Some(TrackPosition { track, group: state.log.group(), end })
         };

@@ -402,7 +402,10 @@ impl<P: WirePeer> Relay<P> {
         if chunk.parity > 0 {
             self.rebuild(chunk, now, actions);
         }
-        self.deliver(chunk.track, now, actions);
+        // Only what completes a frame makes something ready.
+        if self.tracks.get(&chunk.track).is_some_and(|track| track.log.is_settled(chunk.number)) {
+            self.deliver(chunk.track, now, actions);
+        }
         if self.expire_at.is_none() {
             self.expire_soon();
         }
