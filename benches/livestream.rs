@@ -159,6 +159,7 @@ fn take(engine: &mut Engine<u64>, frame: Bytes, now: Instant) -> impl Iterator<I
     std::iter::from_fn(|| engine.poll_output())
 }
 
+#[allow(clippy::disallowed_types, reason = "only the relay is timed")]
 fn bench(criterion: &mut Criterion, name: &str, guards: Guards) {
     let mut stage = Stage::new(guards);
     let (mut chunks, mut allocations, mut copies) = (0, 0, 0);

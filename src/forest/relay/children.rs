@@ -1,6 +1,5 @@
 //! What a node does for those whom it feeds.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
@@ -115,8 +114,9 @@ impl<P: WirePeer> Relay<P> {
     }
 
     pub(super) fn positions(&self, interest: Interest) -> Vec<TrackPosition> {
-        let wanted = self.tracks.iter().filter(|(track, _)| interest.covers(**track, true));
-        let position = |(&track, state): (&u8, &Box<Track<P>>)| {
+        let tracks = self.tracks.iter().map(|(track, state)| (track, &**state));
+        let wanted = tracks.filter(|(track, _)| interest.covers(**track, true));
+        let position = |(&track, state): (&u8, &Track<P>)| {
             let end = self.live_end(track)?;
             Some(TrackPosition { track, group: state.log.group(), end })
         };

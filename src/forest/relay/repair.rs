@@ -1,6 +1,5 @@
 //! Gaps, late joining, and what others ask for.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -128,10 +127,10 @@ impl<P: WirePeer> Relay<P> {
 
     /// Nobody could give the running group so far: the next keyframe will do as well.
     pub(super) fn want_first_picture(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
-        let waits = |(id, track): (&u8, &Box<Track<P>>)| {
+        let waits = |(id, track): (&u8, &Track<P>)| {
             track.chases && !track.log.has_started() && self.wants.covers(*id, true)
         };
-        let waits = self.tracks.iter().any(waits);
+        let waits = self.tracks.iter().map(|(id, track)| (id, &**track)).any(waits);
         self.picture_at = waits.then(|| now + self.config.keyframe_interval);
         if waits {
             self.want_keyframe(now, actions);
