@@ -1,6 +1,7 @@
 //! A queue with a limit, a drop rule and a counter.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 /// A first-in, first-out queue that holds at most `max` items. When it is full the *oldest* item makes room for the
 /// new one, and is counted.
@@ -55,5 +56,54 @@ impl<T> BoundedQueue<T> {
     /// Items that made room since the queue was created.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+}
+
+/// Gives back the room of a list that is filled and emptied again and again, when the rush that needed it has passed.
+/// Steady work does not allocate.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rush {
+    peak: usize,
+    uses: u32,
+}
+
+/// So many uses tell what is usual.
+const USES: u32 = 256;
+
+/// Room for less is not worth giving back.
+const KEPT: usize = 4;
+
+impl Rush {
+    /// `list` is empty now and held `count` items before.
+    pub(crate) fn passed<T>(&mut self, list: &mut Vec<T>, count: usize) {
+        self.peak = self.peak.max(count);
+        self.uses += 1;
+        if self.uses >= USES {
+            let usual = self.peak.next_power_of_two().max(KEPT);
+            if list.capacity() > usual {
+                list.shrink_to(usual);
+            }
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_of_a_rush_is_given_back_and_that_of_every_day_kept() {
+        let (mut list, mut rush) = (Vec::new(), Rush::default());
+        let mut capacities = Vec::new();
+        for use_ in 0..3 * USES as usize {
+            let count = if use_ == 10 { 1_000 } else { use_ % 7 };
+            list.extend(0..count);
+            list.clear();
+            rush.passed(&mut list, count);
+            capacities.push(list.capacity());
+        }
+        assert!(capacities[10] >= 1_000 && capacities[254] >= 1_000);
+        assert!(capacities[600..].iter().all(|&capacity| capacity == 8), "{:?}", &capacities[600..]);
     }
 }

@@ -18,6 +18,8 @@ use crate::time::Instant;
 /// ```
 #[derive(Clone, Debug)]
 pub struct DeadlineIndex<K> {
+    /// The earliest deadline, to be looked at without touching the rest.
+    first: Option<Instant>,
     order: BTreeSet<(Instant, K)>,
     by_key: BTreeMap<K, Instant>,
 }
@@ -25,7 +27,7 @@ pub struct DeadlineIndex<K> {
 impl<K: Copy + Ord> DeadlineIndex<K> {
     /// An index with no deadlines.
     pub const fn new() -> Self {
-        Self { order: BTreeSet::new(), by_key: BTreeMap::new() }
+        Self { first: None, order: BTreeSet::new(), by_key: BTreeMap::new() }
     }
 
     /// Sets, moves or (with `None`) removes the deadline of `key`. The end of time never comes: it is none.
@@ -44,23 +46,24 @@ impl<K: Copy + Ord> DeadlineIndex<K> {
         if let Some(at) = deadline {
             self.order.insert((at, key));
         }
+        self.note_first();
         debug_assert_eq!(self.next(), self.scan(), "the index and a scan of all deadlines differ");
     }
 
     /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
-        self.order.first().map(|&(at, _)| at)
+        self.first
     }
 
     /// Removes and returns the key with the earliest deadline at or before `now`. Equal deadlines come in the
     /// order of their keys.
     pub fn pop_due(&mut self, now: Instant) -> Option<K> {
-        let &(at, key) = self.order.first()?;
-        if at > now {
+        if self.first.is_none_or(|at| at > now) {
             return None;
         }
-        self.order.pop_first();
+        let (_, key) = self.order.pop_first()?;
         self.by_key.remove(&key);
+        self.note_first();
         Some(key)
     }
 
@@ -72,6 +75,10 @@ impl<K: Copy + Ord> DeadlineIndex<K> {
     /// Whether no key has a deadline.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
+    }
+
+    fn note_first(&mut self) {
+        self.first = self.order.first().map(|&(at, _)| at);
     }
 
     /// The oracle: the same answer as [`Self::next`], found the slow way. Sampled, so that debug builds stay usable.

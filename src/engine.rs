@@ -13,7 +13,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::authority::{AuthorityChange, AuthorityError, AuthoritySet};
-use crate::bounded::BoundedQueue;
+use crate::bounded::{BoundedQueue, Rush};
 use crate::config::Config;
 use crate::deadline::DeadlineIndex;
 use crate::error::{CommandError, ConfigError};
@@ -56,6 +56,7 @@ pub struct Engine<P: WirePeer> {
     /// A publisher was refused for a full queue and waits for room for that many bytes.
     writer_waits: Option<usize>,
     actions: SwarmActions<P>,
+    actions_rush: Rush,
     packing: Vec<Outgoing<P>>,
     stats: EngineStats,
 }
@@ -64,6 +65,8 @@ pub struct Engine<P: WirePeer> {
 struct Joined<P: WirePeer> {
     id: SwarmId,
     swarm: Swarm<P>,
+    /// Its deadline in the index: most inputs leave it as it is.
+    wake: Option<Instant>,
 }
 
 /// Whose deadline it is.
@@ -106,6 +109,7 @@ impl<P: WirePeer> Engine<P> {
             events_lost: 0,
             writer_waits: None,
             actions: Vec::new(),
+            actions_rush: Rush::default(),
             packing: Vec::new(),
             stats: EngineStats::default(),
             config,
@@ -136,6 +140,9 @@ impl<P: WirePeer> Engine<P> {
         while let Some(wake) = self.deadlines.pop_due(now) {
             match wake {
                 Wake::Swarm(tag) => {
+                    if let Some(joined) = self.swarms.get_mut(&tag) {
+                        joined.wake = None;
+                    }
                     let backlog = self.egress.queued_bytes();
                     self.with_swarm(tag, |swarm, now, actions| {
                         if let Some(stream) = swarm.livestream_mut() {
@@ -208,7 +215,7 @@ impl<P: WirePeer> Engine<P> {
         let now = self.advance(now);
         let seed = self.next_seed();
         let topic = Topic::new(self.local, swarm, self.epoch_min, &self.config, &options, guard, seed, now);
-        self.swarms.insert(tag, Joined { id: swarm, swarm: Swarm::Topic(Box::new(topic)) });
+        self.swarms.insert(tag, Joined { id: swarm, swarm: Swarm::Topic(Box::new(topic)), wake: None });
         self.with_topic(tag, |topic, now, actions| topic.join(&options.contacts, now, actions));
         Ok(())
     }
@@ -391,11 +398,16 @@ impl<P: WirePeer> Engine<P> {
             self.stats.frames_refused += 1;
             return;
         }
-        if !self.links.contains_key(&from) && !self.open_link(from, LinkState::Up, now) {
-            self.stats.frames_refused += 1;
-            return;
+        match self.links.get(&from).map(|link| link.state) {
+            None if !self.open_link(from, LinkState::Up, now) => {
+                self.stats.frames_refused += 1;
+                return;
+            }
+            Some(LinkState::Connecting { .. }) => {
+                self.mark_up(from, now);
+            }
+            _ => {}
         }
-        self.mark_up(from, now);
         let Some(link) = self.links.get_mut(&from) else { return };
         if !link.admit(frame.len(), &self.config.link, now) {
             self.stats.frames_over_budget += 1;
@@ -552,10 +564,16 @@ impl<P: WirePeer> Engine<P> {
         let Some(joined) = self.swarms.get_mut(&tag) else { return };
         let mut actions = core::mem::take(&mut self.actions);
         act(&mut joined.swarm, now, &mut actions);
-        self.deadlines.set(Wake::Swarm(tag), joined.swarm.poll_timeout().map(|at| at.max(now + TICK)));
+        let wake = joined.swarm.poll_timeout().map(|at| at.max(now + TICK));
+        if joined.wake != wake {
+            joined.wake = wake;
+            self.deadlines.set(Wake::Swarm(tag), wake);
+        }
+        let count = actions.len();
         for action in actions.drain(..) {
             self.carry_out(tag, action, now);
         }
+        self.actions_rush.passed(&mut actions, count);
         // An action can lead to others only through the deadlines, never through this list.
         self.actions = actions;
     }
@@ -602,7 +620,7 @@ impl<P: WirePeer> Engine<P> {
     // --- out ------------------------------------------------------------------------------------------------------
 
     fn send(&mut self, to: P, tag: SwarmTag, message: Message<P>, class: Class, now: Instant) {
-        self.enqueue(to, Outgoing::Message(tag, message), class, None, None, now);
+        self.enqueue(to, Outgoing::Message(tag, Box::new(message)), class, None, None, now);
     }
 
     fn enqueue(
@@ -614,9 +632,9 @@ impl<P: WirePeer> Engine<P> {
         key: Option<u64>,
         now: Instant,
     ) {
-        match self.links.get(&to).map(|link| link.state) {
-            Some(LinkState::Closing { .. }) => self.reopen(to, now),
-            Some(_) => {}
+        match self.links.get_mut(&to) {
+            Some(link) if matches!(link.state, LinkState::Closing { .. }) => self.reopen(to, now),
+            Some(link) => link.used = now,
             None => {
                 let state = LinkState::Connecting { deadline: now + self.config.link.connect_timeout };
                 if to == self.local || !self.open_link(to, state, now) {
@@ -631,9 +649,6 @@ impl<P: WirePeer> Engine<P> {
         if let Enqueued::Dropped(_) = self.egress.enqueue(to, item, now) {
             self.stats.messages_dropped += 1;
         }
-        if let Some(link) = self.links.get_mut(&to) {
-            link.used = now;
-        }
     }
 
     fn poll_frame(&mut self) -> Option<Output<P>> {
@@ -646,7 +661,7 @@ impl<P: WirePeer> Engine<P> {
                     return Some(Output::Disconnect { peer });
                 }
                 Transmit::Frame { to, class, bytes } => {
-                    let Some(frame) = outgoing::pack(&self.packing, bytes, self.now) else { continue };
+                    let Some(frame) = outgoing::pack(&mut self.packing, bytes, self.now) else { continue };
                     // Sizes are upper bounds; the host gives credit back for what the frame really has.
                     self.egress.credit(to, (bytes - frame.len().min(bytes)) as u64);
                     self.stats.frames_sent += 1;

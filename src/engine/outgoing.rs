@@ -1,5 +1,8 @@
 //! What waits in the egress, and how it becomes a frame.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use crate::id::SwarmTag;
@@ -9,8 +12,8 @@ use crate::wire::{FrameWriter, Message, WirePeer, message_bytes_max};
 /// Something that is to leave.
 #[derive(Debug)]
 pub(super) enum Outgoing<P: WirePeer> {
-    /// A message of a swarm.
-    Message(SwarmTag, Message<P>),
+    /// A message of a swarm. In a box, because most of what waits are frames of media, and they are small.
+    Message(SwarmTag, Box<Message<P>>),
     /// A frame that is ready: a relay passes on what it received, without a copy.
     Frame(Bytes),
 }
@@ -26,16 +29,18 @@ impl<P: WirePeer> Outgoing<P> {
     }
 }
 
-/// Makes one frame of at most `bytes` of what leaves together; `None` of nothing.
-pub(super) fn pack<P: WirePeer>(items: &[Outgoing<P>], bytes: usize, now: Instant) -> Option<Bytes> {
-    if let [Outgoing::Frame(frame)] = items {
-        return Some(frame.clone());
+/// Makes one frame of at most `bytes` of what leaves together; `None` of nothing. Takes all `items`.
+pub(super) fn pack<P: WirePeer>(items: &mut Vec<Outgoing<P>>, bytes: usize, now: Instant) -> Option<Bytes> {
+    if let [Outgoing::Frame(frame)] = items.as_mut_slice() {
+        let frame = core::mem::take(frame);
+        items.clear();
+        return Some(frame);
     }
     let mut writer = FrameWriter::new(bytes);
-    for item in items {
+    for item in items.drain(..) {
         match item {
-            Outgoing::Message(tag, message) => writer.push(*tag, message, now),
-            Outgoing::Frame(frame) => writer.push_frame(frame),
+            Outgoing::Message(tag, message) => writer.push(tag, &message, now),
+            Outgoing::Frame(frame) => writer.push_frame(&frame),
         }
     }
     (!writer.is_empty()).then(|| writer.finish())

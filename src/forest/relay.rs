@@ -9,6 +9,7 @@ mod seals;
 mod silence;
 mod state;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -143,7 +144,7 @@ pub struct Relay<P: WirePeer> {
     banned: Vec<P>,
     refused_at: Instant,
     peers: BTreeMap<P, Peer>,
-    tracks: BTreeMap<u8, Track<P>>,
+    tracks: BTreeMap<u8, Box<Track<P>>>,
     /// What the application wants: whole tracks, and tracks of which it wants the keyframes.
     wants: Interest,
     token: u32,

@@ -77,6 +77,9 @@ pub(super) struct Ready {
     pub(super) chunks: Vec<Bytes>,
 }
 
+/// Frames that are looked at one by one before the search halves the rest.
+const NEWEST: usize = 6;
+
 /// Frames kept at most: each costs some memory of its own, however small it is.
 const FRAMES_MAX: usize = 4_096;
 
@@ -144,7 +147,7 @@ impl TrackLog {
 
     /// When the frame of `number`, or the next one that is known, was captured, and how long it is of use.
     pub(super) fn use_by_ms(&self, number: u64) -> Option<u64> {
-        let at = self.frames.partition_point(|frame| frame.end() <= number);
+        let at = self.place(|frame| frame.end() <= number);
         self.frames.get(at).map(Frame::use_by_ms)
     }
 
@@ -165,7 +168,7 @@ impl TrackLog {
         if first < self.floor {
             return Inserted::TooOld;
         }
-        let at = self.frames.partition_point(|frame| frame.first < first);
+        let at = self.place(|frame| frame.first < first);
         let fits = match self.frames.get(at) {
             Some(frame) if frame.first == first => frame.agrees(chunk),
             _ => self.fits(at, first, chunk),
@@ -338,13 +341,29 @@ impl TrackLog {
     }
 
     fn frame_of(&self, number: u64) -> Option<usize> {
-        let at = self.frames.partition_point(|frame| frame.end() <= number);
+        let at = self.place(|frame| frame.end() <= number);
         self.frames.get(at).filter(|frame| frame.first <= number).map(|_| at)
     }
 
     /// Where the frames begin that may still be open.
     fn first_open(&self, cursor: u64) -> usize {
-        self.frames.partition_point(|frame| frame.sequence < cursor)
+        self.place(|frame| frame.sequence < cursor)
+    }
+
+    /// The first frame that does not lie before. What is asked for is mostly new, so the search begins at the end.
+    fn place(&self, before: impl Fn(&Frame) -> bool) -> usize {
+        let newest = self.frames.len().saturating_sub(NEWEST);
+        for at in (newest..self.frames.len()).rev() {
+            if before(&self.frames[at]) {
+                return at + 1;
+            }
+        }
+        let (mut low, mut high) = (0, newest);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if before(&self.frames[middle]) { low = middle + 1 } else { high = middle }
+        }
+        low
     }
 
     /// Moves the cursor over what is settled.

@@ -68,6 +68,7 @@ mod deliveries;
 mod fault;
 mod ledger;
 mod livestream_scene;
+mod memo;
 mod metrics;
 mod network;
 mod queue;

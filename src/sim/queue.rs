@@ -1,7 +1,8 @@
 //! What happens when: a timing wheel, ordered by time and then by order of arrival.
 //!
 //! Most events lie within a second, so they go unsorted into buckets of 256 µs, 4,096 to a turn of the wheel. Only the
-//! bucket that is due is sorted, by a heap that fits the cache. Later turns wait in lists of their own.
+//! bucket that is due is sorted. Later turns wait in lists of their own. Lists are made of short runs of neighbouring
+//! slots: in a large world most slots are far from any cache, and runs are written and read one after another.
 
 use alloc::collections::{BTreeMap, BinaryHeap};
 use alloc::vec;
@@ -13,41 +14,65 @@ use crate::time::Instant;
 const BUCKET_BITS: u32 = 8;
 const TURN_BITS: u32 = 12;
 const BUCKETS: usize = 1 << TURN_BITS;
+const RUN: usize = 16;
 const NONE: u32 = u32::MAX;
 
 pub(super) struct Queue<T> {
+    /// In runs of [`RUN`].
     slots: Vec<Slot<T>>,
+    /// For each run, the next one of its list, or the next free one.
+    runs: Vec<u32>,
     free: u32,
     len: usize,
     sequence: u64,
-    /// The bucket that is due, counted from the beginning of time; everything in it is in `due`.
+    /// The bucket that is due, counted from the beginning of time.
     cursor: u64,
-    due: BinaryHeap<Reverse<(Instant, u64, u32)>>,
-    /// First slots of the buckets of this turn.
-    buckets: Vec<u32>,
+    due: List,
+    /// What was in it when it became due, the last first.
+    order: Vec<Place>,
+    /// What came since.
+    late: BinaryHeap<Reverse<Place>>,
+    /// The buckets of this turn.
+    buckets: Vec<List>,
     /// One bit per bucket that holds something.
     filled: [u64; BUCKETS / 64],
-    /// First slots of the later turns.
-    later: BTreeMap<u64, u32>,
+    /// The later turns.
+    later: BTreeMap<u64, List>,
 }
 
 struct Slot<T> {
     at: Instant,
     sequence: u64,
-    next: u32,
     item: Option<T>,
+}
+
+/// When, in which order, and in which slot.
+type Place = (Instant, u64, u32);
+
+/// Slots in full runs, but for the first of them.
+#[derive(Clone, Copy)]
+struct List {
+    run: u32,
+    len: u32,
+}
+
+impl List {
+    const EMPTY: Self = Self { run: NONE, len: 0 };
 }
 
 impl<T> Queue<T> {
     pub(super) fn new() -> Self {
         Self {
             slots: Vec::new(),
+            runs: Vec::new(),
             free: NONE,
             len: 0,
             sequence: 0,
             cursor: 0,
-            due: BinaryHeap::new(),
-            buckets: vec![NONE; BUCKETS],
+            due: List::EMPTY,
+            order: Vec::new(),
+            late: BinaryHeap::new(),
+            buckets: vec![List::EMPTY; BUCKETS],
             filled: [0; BUCKETS / 64],
             later: BTreeMap::new(),
         }
@@ -62,80 +87,126 @@ impl<T> Queue<T> {
         let sequence = self.sequence;
         self.sequence += 1;
         self.len += 1;
-        let slot = Slot { at, sequence, next: NONE, item: Some(item) };
-        let index = if self.free == NONE {
-            assert!(self.slots.len() < NONE as usize, "the event queue is full");
-            self.slots.push(slot);
-            (self.slots.len() - 1) as u32
-        } else {
-            let index = self.free;
-            let place = &mut self.slots[index as usize];
-            self.free = place.next;
-            *place = slot;
-            index
-        };
-        self.place(index);
+        self.place(Slot { at, sequence, item: Some(item) });
     }
 
     /// When the first item is due. Takes `&mut self` because the wheel may turn.
     pub(super) fn next_at(&mut self) -> Option<Instant> {
         self.turn();
-        self.due.peek().map(|Reverse((at, _, _))| *at)
+        let (ordered, late) = (self.order.last(), self.late.peek().map(|Reverse(place)| place));
+        ordered.into_iter().chain(late).map(|&(at, _, _)| at).min()
     }
 
     /// Takes the first item.
     pub(super) fn pop(&mut self) -> Option<(Instant, T)> {
         self.turn();
-        let Reverse((at, _, index)) = self.due.pop()?;
-        let slot = &mut self.slots[index as usize];
-        let item = slot.item.take();
-        slot.next = self.free;
-        self.free = index;
+        let is_late = match (self.order.last(), self.late.peek()) {
+            (Some(ordered), Some(Reverse(late))) => late < ordered,
+            (ordered, _) => ordered.is_none(),
+        };
+        let (at, _, index) =
+            if is_late { self.late.pop().map(|Reverse(place)| place)? } else { self.order.pop()? };
         self.len -= 1;
-        item.map(|item| (at, item))
+        self.slots[index as usize].item.take().map(|item| (at, item))
     }
 
     /// Moves the cursor until something is due.
     fn turn(&mut self) {
-        while self.due.is_empty() && self.len > 0 {
-            let turn = self.cursor >> TURN_BITS;
+        while self.order.is_empty() && self.late.is_empty() && self.len > 0 {
+            let done = core::mem::replace(&mut self.due, List::EMPTY);
+            self.release(done);
             if let Some(bucket) = self.first_filled() {
-                self.cursor = (turn << TURN_BITS) + bucket as u64;
+                self.cursor = (self.cursor >> TURN_BITS << TURN_BITS) + bucket as u64;
                 self.filled[bucket / 64] &= !(1 << (bucket % 64));
-                let head = core::mem::replace(&mut self.buckets[bucket], NONE);
-                self.scatter(head);
-            } else if let Some((later, head)) = self.later.pop_first() {
+                self.due = core::mem::replace(&mut self.buckets[bucket], List::EMPTY);
+                self.sort();
+            } else if let Some((later, list)) = self.later.pop_first() {
                 self.cursor = later << TURN_BITS;
-                self.scatter(head);
+                self.scatter(list);
             }
         }
     }
 
-    fn scatter(&mut self, head: u32) {
-        let mut index = head;
-        while index != NONE {
-            let next = self.slots[index as usize].next;
-            self.place(index);
-            index = next;
+    /// Puts what is due in its order.
+    fn sort(&mut self) {
+        let (mut run, mut count) = (self.due.run, first_run(self.due.len));
+        while run != NONE {
+            let begin = run as usize * RUN;
+            let slots = (begin..).zip(&self.slots[begin..begin + count]);
+            self.order.extend(slots.map(|(index, slot)| (slot.at, slot.sequence, index as u32)));
+            (run, count) = (self.runs[run as usize], RUN);
         }
+        self.order.sort_unstable_by(|one, other| other.cmp(one));
     }
 
-    fn place(&mut self, index: u32) {
-        let Slot { at, sequence, .. } = self.slots[index as usize];
+    /// Hands out a list of a later turn to its buckets.
+    fn scatter(&mut self, list: List) {
+        let (mut run, mut count) = (list.run, first_run(list.len));
+        while run != NONE {
+            for index in run as usize * RUN..run as usize * RUN + count {
+                let slot = &mut self.slots[index];
+                let slot = Slot { at: slot.at, sequence: slot.sequence, item: slot.item.take() };
+                self.place(slot);
+            }
+            (run, count) = (self.runs[run as usize], RUN);
+        }
+        self.release(list);
+    }
+
+    fn place(&mut self, slot: Slot<T>) {
+        let (at, sequence) = (slot.at, slot.sequence);
         let bucket = at.as_micros() >> BUCKET_BITS;
         if bucket <= self.cursor {
-            self.due.push(Reverse((at, sequence, index)));
+            let (list, index) = self.append(self.due, slot);
+            self.due = list;
+            self.late.push(Reverse((at, sequence, index)));
             return;
         }
         let turn = bucket >> TURN_BITS;
-        let head = if turn == self.cursor >> TURN_BITS {
+        if turn == self.cursor >> TURN_BITS {
             let bucket = bucket as usize % BUCKETS;
             self.filled[bucket / 64] |= 1 << (bucket % 64);
-            &mut self.buckets[bucket]
+            self.buckets[bucket] = self.append(self.buckets[bucket], slot).0;
         } else {
-            self.later.entry(turn).or_insert(NONE)
-        };
-        self.slots[index as usize].next = core::mem::replace(head, index);
+            let list = self.later.get(&turn).copied().unwrap_or(List::EMPTY);
+            let list = self.append(list, slot).0;
+            self.later.insert(turn, list);
+        }
+    }
+
+    /// The list with one slot more, and where that is.
+    fn append(&mut self, mut list: List, slot: Slot<T>) -> (List, u32) {
+        let within = list.len as usize % RUN;
+        if within == 0 {
+            let run = self.vacant_run();
+            self.runs[run as usize] = core::mem::replace(&mut list.run, run);
+        }
+        list.len += 1;
+        let index = list.run as usize * RUN + within;
+        self.slots[index] = slot;
+        (list, index as u32)
+    }
+
+    fn vacant_run(&mut self) -> u32 {
+        if self.free == NONE {
+            assert!(self.slots.len() < NONE as usize - RUN, "the event queue is full");
+            let vacant = || Slot { at: Instant::ZERO, sequence: 0, item: None };
+            self.slots.resize_with(self.slots.len() + RUN, vacant);
+            self.runs.push(NONE);
+            return (self.runs.len() - 1) as u32;
+        }
+        let run = self.free;
+        self.free = self.runs[run as usize];
+        run
+    }
+
+    fn release(&mut self, list: List) {
+        let mut run = list.run;
+        while run != NONE {
+            let next = core::mem::replace(&mut self.runs[run as usize], self.free);
+            self.free = run;
+            run = next;
+        }
     }
 
     /// The first bucket of this turn that holds something. Those before the cursor are empty.
@@ -146,6 +217,14 @@ impl<T> Queue<T> {
             .filter(|&(_, &word)| word != 0)
             .map(|(at, word)| at * 64 + word.trailing_zeros() as usize)
             .next()
+    }
+}
+
+/// How many slots the first run of a list of that length has.
+fn first_run(len: u32) -> usize {
+    match len as usize % RUN {
+        0 => RUN,
+        rest => rest,
     }
 }
 

@@ -7,12 +7,17 @@ use crate::io::{Event, Update};
 use crate::rng::mix;
 use crate::time::Instant;
 
+use bytes::Bytes;
+
 use super::NodeId;
+use super::memo::Memo;
 
 /// Equal on every platform and in every build profile, if the hosts are.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Trace {
     hash: u64,
+    /// Relays pass on the very frames that they got.
+    contents: Memo<u64>,
 }
 
 impl Trace {
@@ -20,8 +25,9 @@ impl Trace {
         self.hash
     }
 
-    pub(super) fn frame(&mut self, now: Instant, from: NodeId, to: NodeId, frame: &[u8]) {
-        for word in [now.as_micros(), from, to, content_hash(frame)] {
+    pub(super) fn frame(&mut self, now: Instant, from: NodeId, to: NodeId, frame: &Bytes) {
+        let content = self.contents.of(frame, |frame| content_hash(frame));
+        for word in [now.as_micros(), from, to, content] {
             self.word(word);
         }
     }

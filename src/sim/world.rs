@@ -385,17 +385,21 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
             "node {index} would spin at {now:?}: after handle_timeout and a drain its deadline is {deadline:?}, \
              which is not later than now (sentence 3 of the driving contract)",
         );
-        self.settle(index);
+        self.answer(index);
+        self.arm(index);
     }
 
     /// Drains a host, tells it what it must know at once, and notes when it wants to be woken.
     pub(super) fn settle(&mut self, index: usize) {
+        self.drain(index);
+        self.answer(index);
+        self.arm(index);
+    }
+
+    /// Tells a drained host what it must know at once, and drains it again.
+    fn answer(&mut self, index: usize) {
         let mut rounds = 0;
-        loop {
-            self.drain(index);
-            if self.answers.is_empty() {
-                break;
-            }
+        while !self.answers.is_empty() {
             rounds += 1;
             assert!(rounds < ROUNDS_MAX, "node {index} connects for ever at {:?}", self.now);
             for answer in core::mem::take(&mut self.answers) {
@@ -403,8 +407,8 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
                     host.handle_input(answer, self.now);
                 }
             }
+            self.drain(index);
         }
-        self.arm(index);
     }
 
     fn drain(&mut self, index: usize) {

@@ -25,7 +25,8 @@ pub use topic::TopicOptions;
 pub(crate) enum SwarmAction<P> {
     Send {
         to: P,
-        message: Message<P>,
+        /// In a box, because most actions pass media on, and they are small.
+        message: Box<Message<P>>,
         class: Class,
         deadline: Option<Instant>,
         key: Option<u64>,

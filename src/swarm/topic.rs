@@ -1,5 +1,6 @@
 //! A topic: many writers, gossip among neighbours that membership finds.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -312,7 +313,7 @@ impl<P: WirePeer> Topic<P> {
             match action {
                 ViewAction::Send { to, message } => actions.push(SwarmAction::Send {
                     to,
-                    message: Message::Membership(message),
+                    message: Box::new(Message::Membership(message)),
                     class: Class::Control,
                     deadline: None,
                     key: None,
@@ -343,7 +344,8 @@ impl<P: WirePeer> Topic<P> {
         for action in self.gossip_actions.drain(..) {
             actions.push(match action {
                 GossipAction::Send { to, message, class, key } => {
-                    SwarmAction::Send { to, message: Message::Gossip(message), class, deadline: None, key }
+                    let message = Box::new(Message::Gossip(message));
+                    SwarmAction::Send { to, message, class, deadline: None, key }
                 }
                 GossipAction::Deliver(data) => SwarmAction::Event(Event::Delivered(update(self.swarm, data))),
                 GossipAction::Lagged { origin, epoch, sequences, reason } => {

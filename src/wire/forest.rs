@@ -425,6 +425,30 @@ fn read_chunk(reader: &mut Reader<'_>) -> Result<Chunk, WireError> {
     })
 }
 
+/// The piece of media in a frame whose first message is a chunk. Nothing is checked but the lengths: for frames that were
+/// read before.
+pub(crate) fn chunk_bytes(frame: &Bytes) -> Option<&[u8]> {
+    let mut reader = Reader::new(frame);
+    let [_version, kind] = reader.array().ok()?;
+    if kind != CHUNK {
+        return None;
+    }
+    let [_tag @ .., _epoch, track] = reader.array::<6>().ok()?;
+    reader.varint().ok()?;
+    reader.take(3).ok()?;
+    reader.varint().ok()?;
+    reader.varint().ok()?;
+    if track & DEADLINE != 0 {
+        reader.varint().ok()?;
+    }
+    if track & SEALED != 0 {
+        let length = reader.count(1).ok()?;
+        reader.take(length).ok()?;
+    }
+    let length = reader.count(1).ok()?;
+    reader.take(length).ok()
+}
+
 fn put_plan<P: WirePeer>(out: &mut impl Put, plan: &Plan<P>) {
     out.put(&plan.swarm.0.to_le_bytes());
     plan.source.encode(out);

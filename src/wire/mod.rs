@@ -22,7 +22,7 @@ pub use codec::{Measure, Put, Reader, WireError, WirePeer};
 pub use forest::{
     Attach, Attached, Chunk, Feed, ForestMessage, LostParent, Plan, StreamNotice, TrackPosition,
 };
-pub(crate) use forest::{CHUNK_HEADER_BYTES_MAX, PARITY_MAX, STRIPES_MAX, TRACKS};
+pub(crate) use forest::{CHUNK_HEADER_BYTES_MAX, PARITY_MAX, STRIPES_MAX, TRACKS, chunk_bytes};
 pub(crate) use frame::DATA_HEADER_BYTES_MAX_WITHOUT_PEER;
 pub use frame::{FrameReader, FrameWriter, VERSION, message_bytes_max};
 pub use message::{

@@ -114,7 +114,8 @@ impl<P: WirePeer> Relay<P> {
     }
 
     pub(super) fn positions(&self, interest: Interest) -> Vec<TrackPosition> {
-        let wanted = self.tracks.iter().filter(|(track, _)| interest.covers(**track, true));
+        let tracks = self.tracks.iter().map(|(track, state)| (track, &**state));
+        let wanted = tracks.filter(|(track, _)| interest.covers(**track, true));
         let position = |(&track, state): (&u8, &Track<P>)| {
             let end = self.live_end(track)?;
             Some(TrackPosition { track, group: state.log.group(), end })

@@ -18,8 +18,8 @@ use crate::io::Class;
 use crate::rng::mix;
 use crate::time::Instant;
 use crate::wire::{
-    CHUNK_HEADER_BYTES_MAX, Chunk, ForestMessage, FrameReader, FrameWriter, Message, PARITY_MAX, TRACKS,
-    WirePeer,
+    CHUNK_HEADER_BYTES_MAX, Chunk, ForestMessage, FrameWriter, Message, PARITY_MAX, TRACKS, WirePeer,
+    chunk_bytes,
 };
 
 /// A media frame for the application.
@@ -265,33 +265,29 @@ impl<P: WirePeer> Relay<P> {
     ) {
         let Some(facts) = self.facts else { return };
         self.stats.chunks_received += 1;
-        let known = self.stripes.iter().any(|stripe| stripe.parent == Some(from))
-            || self
-                .stripes
-                .iter()
-                .any(|stripe| stripe.candidate.is_some_and(|candidate| candidate.peer == from));
+        let index = self.stripe_of(chunk.number);
+        let is_parent = self.stripes.get(index).is_some_and(|stripe| stripe.parent == Some(from));
+        let known = is_parent || self.is_fed_by(from);
         let ahead_ms = u64::from(chunk.captured_ms) > self.stream_ms(now) + CLOCK_SLACK_MS;
-        let end = self.tracks.get(&chunk.track).map_or(chunk.number, |track| track.log.end());
+        let log = self.tracks.get(&chunk.track).map(|track| &track.log);
+        let end = log.map_or(chunk.number, |log| log.end());
+        let is_held = log.is_some_and(|log| log.holds(chunk.number));
         let ahead = chunk.number > end.saturating_add(AHEAD_MAX);
         if !known || chunk.epoch != facts.epoch.0 as u8 || self.is_source() || ahead_ms || ahead {
             self.stats.chunks_refused += 1;
             if !known && !self.is_source() {
-                self.refuse_feed(from, self.stripe_of(chunk.number), now, actions);
+                self.refuse_feed(from, index, now, actions);
             }
             return;
         }
-        let index = self.stripe_of(chunk.number);
-        let asked_for = self.missing.contains_key(&(chunk.track, chunk.number));
-        let feeds = |stripe: &super::Stripe<P>| {
-            stripe.parent == Some(from) || stripe.candidate.is_some_and(|candidate| candidate.peer == from)
-        };
-        if !feeds(&self.stripes[index]) && !asked_for {
+        let is_candidate = self.stripes[index].candidate.is_some_and(|candidate| candidate.peer == from);
+        if !is_parent && !is_candidate && !self.missing.contains_key(&(chunk.track, chunk.number)) {
             self.refuse_feed(from, index, now, actions);
         }
         if self.stripes[index].parent == Some(from) {
             self.heard_from_parent(index, &chunk, now, actions);
         }
-        if self.tracks.get(&chunk.track).is_some_and(|track| track.log.holds(chunk.number)) {
+        if is_held {
             self.stats.chunks_duplicate += 1;
             return;
         }
@@ -316,6 +312,14 @@ impl<P: WirePeer> Relay<P> {
             }
             Sealing::Forged => self.forged(from, &chunk, now, actions),
         }
+    }
+
+    /// Whether the peer feeds this node in any stripe, or was asked to.
+    fn is_fed_by(&self, from: P) -> bool {
+        let mut stripes = self.stripes.iter();
+        stripes.any(|stripe| {
+            stripe.parent == Some(from) || stripe.candidate.is_some_and(|candidate| candidate.peer == from)
+        })
     }
 
     /// A chunk that waited for its seal.
@@ -398,7 +402,10 @@ impl<P: WirePeer> Relay<P> {
         if chunk.parity > 0 {
             self.rebuild(chunk, now, actions);
         }
-        self.deliver(chunk.track, now, actions);
+        // Only what completes a frame makes something ready.
+        if self.tracks.get(&chunk.track).is_some_and(|track| track.log.is_settled(chunk.number)) {
+            self.deliver(chunk.track, now, actions);
+        }
         if self.expire_at.is_none() {
             self.expire_soon();
         }
@@ -417,7 +424,7 @@ impl<P: WirePeer> Relay<P> {
             return;
         }
         let bodies: Vec<Option<Bytes>> =
-            frame.chunks.iter().map(|chunk| chunk.as_ref().and_then(body_of::<P>)).collect();
+            frame.chunks.iter().map(|chunk| chunk.as_ref().and_then(chunk_body)).collect();
         for (index, body) in parity::recover(scheme, &bodies, data) {
             let chunk = Chunk {
                 number: first + index as u64,
@@ -560,10 +567,10 @@ impl<P: WirePeer> Relay<P> {
             return;
         }
         let in_order = self.config.in_order;
-        let hops = self.stripes.iter().map(|stripe| stripe.path.len()).max().unwrap_or(0);
         loop {
             let Some(track) = self.tracks.get_mut(&id) else { return };
             let Some(ready) = track.log.next_ready(in_order) else { return };
+            let hops = self.stripes.iter().map(|stripe| stripe.path.len()).max().unwrap_or(0);
             if ready.is_first {
                 // Stripes that are joined from now on are asked for what came since.
                 track.start = Some(ready.first);
@@ -606,12 +613,12 @@ impl<P: WirePeer> Relay<P> {
     /// The payload in the frames of its chunks.
     fn join(&self, frames: &[Bytes]) -> Bytes {
         if let [frame] = frames {
-            return body_of::<P>(frame).unwrap_or_default();
+            return chunk_body(frame).unwrap_or_default();
         }
         let bytes: usize = frames.iter().map(Bytes::len).sum();
         let mut payload = BytesMut::with_capacity(bytes);
         for frame in frames {
-            payload.extend_from_slice(&body_of::<P>(frame).unwrap_or_default());
+            payload.extend_from_slice(chunk_bytes(frame).unwrap_or_default());
         }
         payload.freeze()
     }
@@ -691,11 +698,9 @@ pub(super) fn key_of(track: u8, number: u64) -> u64 {
     mix(number << 6 | u64::from(track))
 }
 
-/// The piece of media in a frame that a relay keeps.
-fn body_of<P: WirePeer>(frame: &Bytes) -> Option<Bytes> {
-    let mut reader = FrameReader::new(frame, Instant::ZERO).ok()?;
-    match reader.next::<P>()? {
-        Ok((_, Message::Forest(ForestMessage::Chunk(chunk)))) => Some(chunk.body),
-        _ => None,
-    }
+/// The piece of media in a frame that a relay keeps: a slice of it, or a copy if the rest of the frame would be kept alive
+/// for much less than itself.
+fn chunk_body(frame: &Bytes) -> Option<Bytes> {
+    let body = chunk_bytes(frame)?;
+    Some(if body.len() * 2 >= frame.len() { frame.slice_ref(body) } else { Bytes::copy_from_slice(body) })
 }

@@ -134,7 +134,7 @@ impl<P: WirePeer> Relay<P> {
         let waits = |(id, track): (&u8, &Track<P>)| {
             track.chases && !track.log.has_started() && self.wants.covers(*id, true)
         };
-        let waits = self.tracks.iter().any(waits);
+        let waits = self.tracks.iter().map(|(id, track)| (id, &**track)).any(waits);
         self.picture_at = waits.then(|| now + self.config.keyframe_interval);
         if waits {
             self.want_keyframe(now, actions);

@@ -1,5 +1,6 @@
 //! What a node remembers of stripes, peers and tracks.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -149,8 +150,9 @@ impl<P: Copy + Eq> Stripe<P> {
 }
 
 impl<P> Track<P> {
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self {
+    /// In a box: a map of few large things would make room for ten of them.
+    pub(super) fn new(bytes_max: usize) -> Box<Self> {
+        Box::new(Self {
             log: TrackLog::new(bytes_max),
             start: None,
             holders: SmallVec::new(),
@@ -158,7 +160,7 @@ impl<P> Track<P> {
             next_sequence: 0,
             newest_captured_ms: 0,
             chases: true,
-        }
+        })
     }
 }
 

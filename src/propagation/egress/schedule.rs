@@ -16,7 +16,15 @@ const AGING_STEP: Duration = Duration::from_millis(500);
 const SHARED: [Class; 3] = [Class::High, Class::Normal, Class::Background];
 
 impl<P: PeerId, M> Egress<P, M> {
+    #[inline]
     pub(super) fn run_timers(&mut self) {
+        let first = [self.refills.first(), self.aging.first()].into_iter().flatten().min();
+        if first.is_some_and(|at| at <= self.now) {
+            self.run_due_timers();
+        }
+    }
+
+    fn run_due_timers(&mut self) {
         while let Some(slot) = self.refills.pop_due(self.now) {
             self.release(slot);
         }
@@ -58,6 +66,9 @@ impl<P: PeerId, M> Egress<P, M> {
                 share.deficit = share.deficit.min(0);
             }
         }
+        if fronts == [None; 3] {
+            return None;
+        }
         let alone = fronts.iter().flatten().count() < 2;
         loop {
             let share = &mut self.shares[self.turn];
@@ -74,14 +85,19 @@ impl<P: PeerId, M> Egress<P, M> {
             }
             share.granted = false;
             self.turn = (self.turn + 1) % SHARED.len();
-            if fronts == [None; 3] {
-                return None;
-            }
         }
     }
 
     /// The peer whose turn it is in `class`.
+    #[inline]
     fn front(&mut self, class: Class) -> Option<u32> {
+        if self.rings[class as usize].is_empty() {
+            return None;
+        }
+        self.front_of_ring(class)
+    }
+
+    fn front_of_ring(&mut self, class: Class) -> Option<u32> {
         let quantum = self.quantum();
         loop {
             let &slot = self.rings[class as usize].front()?;
@@ -182,6 +198,10 @@ impl<P: PeerId, M> Egress<P, M> {
             lead += self.send_head(slot, Class::Background, &mut left, frame).unwrap_or(0);
         }
         for next in [class].into_iter().chain(Class::ALL.into_iter().filter(|&next| next != class)) {
+            if next != class && self.peers[slot as usize].queued_bytes == 0 {
+                // Mostly there is one item.
+                break;
+            }
             let mut cost = if next == class { lead } else { 0 };
             while let Some(bytes) = self.send_head(slot, next, &mut left, frame) {
                 cost += bytes;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::memory::{Delays, Seen};
 use crate::authority::LivestreamTracks;
 use crate::io::{Event, Update};
+use crate::sim::memo::Memo;
 use crate::sim::{NodeId, Observer, StopReason, WindowMeter};
 use crate::stats::Histogram;
 use crate::time::Instant;
@@ -39,6 +40,7 @@ pub(super) struct Tally {
     /// The captures of the published frames of each layer, by number.
     published: Vec<Vec<Instant>>,
     viewers: Vec<Viewer>,
+    heads: Memo<Option<Head>>,
     stripes: u64,
     window_chunks: usize,
     crashed_at: Option<Instant>,
@@ -91,6 +93,7 @@ impl Tally {
             captured: Vec::new(),
             published: vec![Vec::new(); layers.into()],
             viewers: Vec::new(),
+            heads: Memo::default(),
             stripes: 1,
             window_chunks,
             crashed_at: None,
@@ -252,6 +255,30 @@ impl Tally {
         }
     }
 
+    fn chunk(&mut self, now: Instant, from: NodeId, to: NodeId, head: Head) {
+        let in_span = self.span.contains(&now);
+        self.chunks_received += u64::from(in_span);
+        let viewer = &mut self.viewers[to as usize];
+        if !viewer.note(head.track, head.number, self.window_chunks) {
+            return;
+        }
+        let layer = head.track & 7;
+        if layer == 0 {
+            self.refill(to, from, head.number, now);
+        }
+        if !head.is_media {
+            return;
+        }
+        self.chunks_distinct += u64::from(in_span);
+        let number = LivestreamTracks::frame_number(head.sequence) as usize;
+        let published = self.published.get(usize::from(layer)).and_then(|layer| layer.get(number));
+        if let Some(&captured) = published.filter(|&&captured| self.asks(to, captured)) {
+            let delay = now - captured;
+            self.chunk_delay_us.record(delay.as_micros() as u64);
+            self.viewers[to as usize].delays.record(delay.as_millis() as u64);
+        }
+    }
+
     fn refill(&mut self, viewer: NodeId, from: NodeId, number: u64, now: Instant) {
         let stripes = self.stripes as usize;
         let stripe = (number % self.stripes) as usize;
@@ -319,33 +346,43 @@ impl Observer for Tally {
     }
 
     fn arrived(&mut self, now: Instant, from: NodeId, to: NodeId, frame: &Bytes) {
-        let Ok(mut reader) = FrameReader::new(frame, now) else { return };
-        while let Some(Ok((_, message))) = reader.next::<NodeId>() {
-            let Message::Forest(ForestMessage::Chunk(chunk)) = message else { continue };
-            let in_span = self.span.contains(&now);
-            self.chunks_received += u64::from(in_span);
-            let is_media = chunk.index < chunk.data;
-            let viewer = &mut self.viewers[to as usize];
-            if !viewer.note(chunk.track, chunk.number, self.window_chunks) {
-                continue;
-            }
-            let layer = chunk.track & 7;
-            if layer == 0 {
-                self.refill(to, from, chunk.number, now);
-            }
-            if !is_media {
-                continue;
-            }
-            self.chunks_distinct += u64::from(in_span);
-            let number = LivestreamTracks::frame_number(chunk.sequence) as usize;
-            let published = self.published.get(usize::from(layer)).and_then(|layer| layer.get(number));
-            if let Some(&captured) = published.filter(|&&captured| self.asks(to, captured)) {
-                let delay = now - captured;
-                self.chunk_delay_us.record(delay.as_micros() as u64);
-                self.viewers[to as usize].delays.record(delay.as_millis() as u64);
-            }
+        match self.heads.of(frame, Head::alone_in) {
+            Some(head) => self.chunk(now, from, to, head),
+            None => heads_in(frame).for_each(|head| self.chunk(now, from, to, head)),
         }
     }
+}
+
+/// What counts of a chunk.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    track: u8,
+    number: u64,
+    sequence: u64,
+    is_media: bool,
+}
+
+impl Head {
+    /// The only chunk of a frame.
+    fn alone_in(frame: &Bytes) -> Option<Self> {
+        let mut heads = heads_in(frame);
+        heads.next().filter(|_| heads.next().is_none())
+    }
+}
+
+/// The chunks of a frame, up to the first error.
+fn heads_in(frame: &Bytes) -> impl Iterator<Item = Head> + '_ {
+    let mut reader = FrameReader::new(frame, Instant::ZERO).ok();
+    let messages = core::iter::from_fn(move || reader.as_mut()?.next::<NodeId>()?.ok());
+    messages.filter_map(|(_, message)| match message {
+        Message::Forest(ForestMessage::Chunk(chunk)) => Some(Head {
+            track: chunk.track,
+            number: chunk.number,
+            sequence: chunk.sequence,
+            is_media: chunk.index < chunk.data,
+        }),
+        _ => None,
+    })
 }
 
 impl Viewer {

@@ -2,6 +2,7 @@
 
 mod options;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -12,6 +13,7 @@ pub(crate) use options::{check_quality, check_upload};
 
 use super::{Guard, SwarmAction, SwarmActions, Topic, TopicOptions};
 use crate::authority::{LivestreamTracks, WriteRefusal};
+use crate::bounded::Rush;
 use crate::config::Config;
 use crate::error::CommandError;
 use crate::forest::{
@@ -38,8 +40,8 @@ pub(crate) struct Livestream<P: WirePeer> {
     tracker: Option<P>,
     /// None at a tracker.
     relay: Option<Relay<P>>,
-    planner: Option<Planner<P>>,
-    chat: Option<Topic<P>>,
+    planner: Option<Box<Planner<P>>>,
+    chat: Option<Box<Topic<P>>>,
     /// Who may publish, where there is no chat to ask.
     guard: Guard<P>,
     role: Role,
@@ -49,6 +51,7 @@ pub(crate) struct Livestream<P: WirePeer> {
     layer_changed: bool,
     told_tracker: Instant,
     relay_actions: Vec<RelayAction<P>>,
+    relay_rush: Rush,
     planner_actions: Vec<PlannerAction<P>>,
 }
 
@@ -108,7 +111,7 @@ impl<P: WirePeer> Livestream<P> {
         let chat = options.chat.then(Vec::new);
         let mut stream = Self::new(local, swarm, epoch, local, config, chat, guard, seed, now);
         stream.tracker = options.tracker;
-        stream.planner = planner;
+        stream.planner = planner.map(Box::new);
         stream.relay = Some(sealed(relay, seals));
         Ok(stream)
     }
@@ -165,7 +168,7 @@ impl<P: WirePeer> Livestream<P> {
         let planner = Planner::new(swarm, source, planner_config(config, options, Epoch(0)), now);
         let planner = planner.map_err(CommandError::Plan)?;
         let mut stream = Self::new(local, swarm, epoch, source, config, None, Guard::new(), seed, now);
-        stream.planner = Some(planner);
+        stream.planner = Some(Box::new(planner));
         Ok(stream)
     }
 
@@ -185,7 +188,7 @@ impl<P: WirePeer> Livestream<P> {
             Some(contacts) => {
                 let options = TopicOptions::through(contacts);
                 let topic = Topic::new(local, swarm, epoch, config, &options, guard, seed, now);
-                (Some(topic.beside_livestream()), Guard::new())
+                (Some(Box::new(topic.beside_livestream())), Guard::new())
             }
             None => (None, guard),
         };
@@ -205,6 +208,7 @@ impl<P: WirePeer> Livestream<P> {
             layer_changed: false,
             told_tracker: now,
             relay_actions: Vec::new(),
+            relay_rush: Rush::default(),
             planner_actions: Vec::new(),
         }
     }
@@ -228,11 +232,11 @@ impl<P: WirePeer> Livestream<P> {
     }
 
     pub(crate) fn chat(&self) -> Option<&Topic<P>> {
-        self.chat.as_ref()
+        self.chat.as_deref()
     }
 
     pub(crate) fn chat_mut(&mut self) -> Option<&mut Topic<P>> {
-        self.chat.as_mut()
+        self.chat.as_deref_mut()
     }
 
     pub(crate) fn is_source(&self) -> bool {
@@ -240,7 +244,7 @@ impl<P: WirePeer> Livestream<P> {
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
-        self.epoch.max(self.chat.as_ref().map_or(self.epoch, Topic::epoch))
+        self.epoch.max(self.chat.as_ref().map_or(self.epoch, |chat| chat.epoch()))
     }
 
     pub(crate) fn state(&self) -> StreamState {
@@ -420,9 +424,9 @@ impl<P: WirePeer> Livestream<P> {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let chat = self.chat.as_ref().and_then(Topic::poll_timeout);
+        let chat = self.chat.as_ref().and_then(|chat| chat.poll_timeout());
         let relay = self.relay.as_ref().and_then(Relay::poll_timeout);
-        let planner = self.planner.as_ref().and_then(Planner::poll_timeout);
+        let planner = self.planner.as_ref().and_then(|planner| planner.poll_timeout());
         let announce = self.tracker.filter(|_| self.is_source()).map(|_| self.told_tracker + ANNOUNCE);
         [chat, relay, planner, announce].into_iter().flatten().min()
     }
@@ -516,9 +520,11 @@ impl<P: WirePeer> Livestream<P> {
         }
         self.planner_actions = planned;
         let mut relayed = core::mem::take(&mut self.relay_actions);
+        let count = relayed.len();
         for action in relayed.drain(..) {
             self.carry_up(action, now, actions);
         }
+        self.relay_rush.passed(&mut relayed, count);
         self.relay_actions = relayed;
         if core::mem::take(&mut self.layer_changed) {
             self.want(now, actions);
@@ -602,7 +608,7 @@ fn sealed<P: WirePeer>(relay: Relay<P>, seals: Option<Seals<P>>) -> Relay<P> {
 const LAYER_MAX: u8 = 7;
 
 fn send<P>(to: P, message: ForestMessage<P>, class: Class, actions: &mut SwarmActions<P>) {
-    let message = Message::Forest(message);
+    let message = Box::new(Message::Forest(message));
     actions.push(SwarmAction::Send { to, message, class, deadline: None, key: None });
 }
 
