@@ -566,3 +566,48 @@ fn read_u16(reader: &mut Reader<'_>) -> Result<u16, WireError> {
 fn read_u32_varint(reader: &mut Reader<'_>) -> Result<u32, WireError> {
     u32::try_from(reader.varint()?).map_err(|_| WireError::Range)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::SwarmTag;
+    use crate::time::Instant;
+    use crate::wire::{FrameReader, FrameWriter, Message};
+
+    #[test]
+    fn the_body_of_a_chunk_is_found_without_reading_the_rest() {
+        let seals = [Bytes::new(), Bytes::from(alloc::vec![7; 300])];
+        for (seal, deadline_ms) in seals.into_iter().zip([None, Some(70_000)]) {
+            for bytes in [0, 1, 127, 128, 1_150] {
+                let chunk = Chunk {
+                    epoch: 3,
+                    track: 8,
+                    number: 1 << 40,
+                    index: 2,
+                    data: 9,
+                    parity: 1,
+                    reed_solomon: true,
+                    keyframe: true,
+                    sequence: 1 << 33,
+                    captured_ms: 1 << 20,
+                    deadline_ms,
+                    seal: seal.clone(),
+                    body: Bytes::from(alloc::vec![5; bytes]),
+                };
+                let mut writer = FrameWriter::new(1_500);
+                let message = Message::<u64>::Forest(ForestMessage::Chunk(chunk.clone()));
+                writer.push(SwarmTag(1), &message, Instant::ZERO);
+                let frame = writer.finish();
+                assert_eq!(chunk_bytes(&frame), Some(&chunk.body[..]));
+                let read = FrameReader::new(&frame, Instant::ZERO).unwrap().next();
+                assert_eq!(read, Some(Ok((Some(SwarmTag(1)), message))));
+                for end in 0..frame.len() {
+                    assert_eq!(chunk_bytes(&frame.slice(..end)), None, "{end} of {}", frame.len());
+                }
+            }
+        }
+        let mut writer = FrameWriter::new(16);
+        writer.push(SwarmTag(1), &Message::<u64>::Forest(ForestMessage::Leave), Instant::ZERO);
+        assert_eq!(chunk_bytes(&writer.finish()), None);
+    }
+}
