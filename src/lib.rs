@@ -90,7 +90,7 @@ pub use authority::{
     Signature, Signer, StateRange, Verifier,
 };
 pub use bounded::BoundedQueue;
-pub use config::{Config, EgressConfig, GossipConfig, GossipMode, LinkConfig, MembershipConfig};
+pub use config::{Config, EgressConfig, GossipConfig, GossipMode, GroupConfig, LinkConfig, MembershipConfig};
 pub use deadline::DeadlineIndex;
 pub use engine::Engine;
 pub use error::{CommandError, ConfigError};
@@ -102,7 +102,10 @@ pub use interest::{
     InterestTarget, InterestTotals, Interested, LevelBuckets, Role, RoleLevels, RoleTable, StreamTracks,
     SubtreeChange, SubtreeInterest, Track, TrackKind,
 };
-pub use io::{Class, Event, Input, LagReason, Offence, Output, Update};
+pub use io::{
+    Audience, Class, Departure, Event, GroupEvent, GroupMail, GroupRefusal, Input, LagReason, Offence, Output,
+    Update,
+};
 pub use log::{RangeSet, Retention};
 pub use propagation::{
     AllEdges, ClassStats, Decision, Decisions, Downstream, DropReason, EdgeState, EdgeTable, Edges, Egress,
@@ -110,9 +113,11 @@ pub use propagation::{
     StateSyncConfig, StateSyncError, StateSyncStats, StateValue, TickReport, Topology, Transmit, UpdateFacts,
 };
 pub use rng::Seed;
-pub use stats::{EngineStats, GossipStats, GuardStats, Histogram, LivestreamStats, TopicStats, ViewStats};
+pub use stats::{EngineStats, GossipStats, GroupStats, GuardStats, Histogram, LivestreamStats, TopicStats, ViewStats};
 pub use swarm::{
-    BroadcastOptions, DeliveryOrder, Guard, StreamQuality, StreamState, TopicOptions, WatchOptions,
+    BroadcastOptions, DeliveryOrder, DeliveryRoute, GroupMessageId, GroupOptions, GroupSendOptions,
+    GroupTarget, Guard, JoinGroupOptions, Participant, ParticipantChange, StreamQuality, StreamState,
+    TopicOptions, WatchOptions,
 };
 #[cfg(feature = "std")]
 pub use time::Clock;

@@ -120,6 +120,12 @@ impl<P: WirePeer> Topic<P> {
         self.settle(now, actions);
     }
 
+    /// Looks whether a peer that was lost can be a neighbour again.
+    pub(crate) fn reach(&mut self, peer: P, now: Instant, actions: &mut SwarmActions<P>) {
+        self.views.reach(peer, now, &mut self.view_actions);
+        self.settle(now, actions);
+    }
+
     pub(crate) fn leave(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         self.views.leave(&mut self.view_actions);
         self.settle(now, actions);
