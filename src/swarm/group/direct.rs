@@ -117,7 +117,7 @@ impl<P: PeerId> Outbox<P> {
     pub(super) fn send_due(
         &mut self,
         now: Instant,
-        path: impl Fn(P, u8) -> Path<P>,
+        path: impl Fn(P, bool, u8) -> Path<P>,
         copies: &mut Vec<Copy<P>>,
         fates: &mut Vec<Fate<P>>,
     ) {
@@ -133,7 +133,7 @@ impl<P: PeerId> Outbox<P> {
             for pending in &mut sent.targets {
                 let after = before.insert(pending.peer, number).unwrap_or(0);
                 if pending.due <= now {
-                    match path(pending.peer, pending.tries) {
+                    match path(pending.peer, sent.many, pending.tries) {
                         Path::Link { to, rtt } => {
                             let copy = copies[first..].iter_mut().find(|copy| copy.to == to);
                             match copy {
@@ -318,7 +318,11 @@ mod tests {
 
     const RTT: Duration = Duration::from_millis(40);
 
-    fn send(outbox: &mut Outbox<u64>, now: Instant, path: impl Fn(u64, u8) -> Path<u64>) -> Vec<Copy<u64>> {
+    fn send(
+        outbox: &mut Outbox<u64>,
+        now: Instant,
+        path: impl Fn(u64, bool, u8) -> Path<u64>,
+    ) -> Vec<Copy<u64>> {
         let (mut copies, mut fates) = (Vec::new(), Vec::new());
         outbox.send_due(now, path, &mut copies, &mut fates);
         copies
@@ -339,7 +343,7 @@ mod tests {
         let mut outbox = Outbox::new();
         let now = Instant::ZERO;
         push(&mut outbox, &[1, 2, 3, 4], now);
-        let over_one = |target: u64, _| Path::Link { to: if target == 3 { 3 } else { 1 }, rtt: RTT };
+        let over_one = |target: u64, _, _| Path::Link { to: if target == 3 { 3 } else { 1 }, rtt: RTT };
         let copies = send(&mut outbox, now, over_one);
         let links: Vec<_> = copies.iter().map(|copy| (copy.to, copy.targets.len())).collect();
         assert_eq!(links, [(1, 3), (3, 1)]);
@@ -352,7 +356,7 @@ mod tests {
         push(&mut outbox, &[1], start);
         let later = start + Duration::from_secs(5);
         push(&mut outbox, &[1], later);
-        let direct = |to: u64, _| Path::Link { to, rtt: RTT };
+        let direct = |to: u64, _, _| Path::Link { to, rtt: RTT };
         let copies = send(&mut outbox, later, direct);
         assert_eq!(copies[1].targets, [(1, 1)], "the second waits for the first");
         let (mut copies, mut fates) = (Vec::new(), Vec::new());
@@ -366,13 +370,13 @@ mod tests {
         let mut outbox = Outbox::new();
         let number = push(&mut outbox, &[1], Instant::ZERO);
         let (mut copies, mut fates) = (Vec::new(), Vec::new());
-        outbox.send_due(Instant::ZERO, |_, _| Path::Absent, &mut copies, &mut fates);
+        outbox.send_due(Instant::ZERO, |_, _, _| Path::Absent, &mut copies, &mut fates);
         assert!(copies.is_empty());
         assert_eq!(fates, [Fate::Stored { number, to: 1 }]);
         let back = Instant::from_millis(100);
         outbox.returned(1, back);
         assert_eq!(outbox.poll_timeout(), Some(back));
-        assert_eq!(send(&mut outbox, back, |to, _| Path::Link { to, rtt: RTT }).len(), 1);
+        assert_eq!(send(&mut outbox, back, |to, _, _| Path::Link { to, rtt: RTT }).len(), 1);
         let route = DeliveryRoute::Stored;
         assert_eq!(outbox.on_ack(number, 1, false), Some(Fate::Delivered { number, to: 1, route }));
         assert_eq!((outbox.on_ack(number, 1, false), outbox.waiting()), (None, (0, 0)));

@@ -297,7 +297,7 @@ impl<P: WirePeer> Group<P> {
             GroupMessage::Digest { parts } => self.on_digest(from, &parts, now, actions),
             GroupMessage::WantRoster { parts } => self.send_parts(from, parts, now, actions),
             GroupMessage::Directed(directed) => self.on_directed(from, directed, now, actions),
-            GroupMessage::Ack(ack) => self.on_ack(from, ack, actions),
+            GroupMessage::Ack(ack) => self.on_ack(from, ack, now, actions),
         }
         self.settle(now, actions);
     }

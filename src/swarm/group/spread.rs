@@ -59,6 +59,8 @@ pub(super) struct Spread<P> {
     neighbors: BTreeMap<P, Neighbor<P>>,
     /// Round trips, also to peers that are no neighbours.
     rtts: BTreeMap<P, Duration>,
+    /// Who was reached through others only, and when.
+    unreachable: BTreeMap<P, Instant>,
     news: BTreeMap<P, Option<P>>,
     verdict_news: BTreeMap<P, Option<P>>,
     flush_at: Option<Instant>,
@@ -93,7 +95,10 @@ struct Probe {
     due: Instant,
 }
 
-/// Round trips that are remembered, at most.
+/// How long a link that did not work is not tried first.
+const UNREACHABLE: Duration = Duration::from_secs(30);
+
+/// Peers whose round trips are remembered, and peers that were not reached, at most.
 const RTTS_MAX: usize = 256;
 
 /// What is assumed of a link before it is measured.
@@ -106,6 +111,7 @@ impl<P: WirePeer> Spread<P> {
         Self {
             neighbors: BTreeMap::new(),
             rtts: BTreeMap::new(),
+            unreachable: BTreeMap::new(),
             news: BTreeMap::new(),
             verdict_news: BTreeMap::new(),
             flush_at: None,
@@ -175,6 +181,20 @@ impl<P: WirePeer> Spread<P> {
             .collect();
         between.sort_unstable();
         between.into_iter().map(|(_, via)| via).collect()
+    }
+
+    /// Whether a link to that peer would most likely not work.
+    pub(super) fn is_unreachable(&self, peer: P, now: Instant) -> bool {
+        self.unreachable.get(&peer).is_some_and(|&since| now - since < UNREACHABLE)
+    }
+
+    /// Somebody acknowledged a message that came directly, or did not.
+    pub(super) fn note_reached(&mut self, peer: P, direct: bool, now: Instant) {
+        if direct || self.is_neighbor(peer) {
+            self.unreachable.remove(&peer);
+        } else if self.unreachable.len() < RTTS_MAX || self.unreachable.contains_key(&peer) {
+            self.unreachable.insert(peer, now);
+        }
     }
 
     pub(super) fn rtt(&self, peer: P) -> Duration {
@@ -251,6 +271,7 @@ impl<P: WirePeer> Group<P> {
         if self.spread.forget_at <= now {
             self.spread.forget_at = now + self.config.gone_age / 2;
             self.roster.forget_gone(self.config.gone_age, now);
+            self.spread.unreachable.retain(|_, since| now - *since < UNREACHABLE);
             let roster = &self.roster;
             self.order.retain(|peer| peer == self.local || roster.record(peer).is_some());
             self.inbox.retain(|peer| roster.record(peer).is_some());

@@ -167,7 +167,7 @@ impl<P: WirePeer> Group<P> {
         }
         let (mut copies, mut fates) = (Vec::new(), Vec::new());
         let mut outbox = core::mem::replace(&mut self.outbox, super::Outbox::new());
-        outbox.send_due(now, |target, tries| self.path(target, tries), &mut copies, &mut fates);
+        outbox.send_due(now, |target, many, tries| self.path(target, many, tries, now), &mut copies, &mut fates);
         self.outbox = outbox;
         for fate in fates {
             self.tell_fate(fate, actions);
@@ -177,13 +177,14 @@ impl<P: WirePeer> Group<P> {
         }
     }
 
-    /// The way to a target: its own link, else a participant between, else a link that is made for it; and another way each
-    /// time.
-    fn path(&self, target: P, tries: u8) -> Path<P> {
+    /// The way to a target, and another each time. A link that is there comes first. Else one is made for a message to one
+    /// alone, unless that did not work lately; one for many rather shares links that are there.
+    fn path(&self, target: P, many: bool, tries: u8, now: Instant) -> Path<P> {
         if !self.roster.is_in(target) {
             return Path::Absent;
         }
-        let direct = self.spread.is_neighbor(target);
+        let linked = self.spread.is_neighbor(target);
+        let direct = linked || !many && !self.spread.is_unreachable(target, now);
         let mut ways = Vec::new();
         ways.extend(direct.then_some(target));
         ways.extend(self.spread.between(target).into_iter().take(WAYS_BETWEEN));
@@ -280,7 +281,7 @@ impl<P: WirePeer> Group<P> {
         self.send(via, GroupMessage::Ack(ack), Class::Control, actions);
     }
 
-    pub(super) fn on_ack(&mut self, from: P, ack: Ack<P>, actions: &mut SwarmActions<P>) {
+    pub(super) fn on_ack(&mut self, from: P, ack: Ack<P>, now: Instant, actions: &mut SwarmActions<P>) {
         if ack.origin != self.local {
             // Back the way that the message came, one step.
             if ack.relayed && ack.by == from && self.roster.is_in(ack.origin) {
@@ -291,6 +292,7 @@ impl<P: WirePeer> Group<P> {
         if ack.incarnation != self.own.incarnation || !ack.relayed && ack.by != from {
             return;
         }
+        self.spread.note_reached(ack.by, !ack.relayed, now);
         if let Some(fate) = self.outbox.on_ack(ack.number, ack.by, ack.relayed) {
             self.tell_fate(fate, actions);
         }
