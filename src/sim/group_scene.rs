@@ -49,7 +49,7 @@ const LINKS: usize = 2_048;
 
 /// What is to be simulated. Start from [`GroupScene::new`] and change fields.
 ///
-/// Node 0 creates the group; the others join through one who came before, evenly within `join_span`. When everybody knows
+/// Node 0 creates the group; the others join through somebody who is in, evenly within `join_span`. When everybody knows
 /// everybody the measured span begins. Of the messages sent in it, three in five are for everybody, one for three, one for
 /// one.
 #[derive(Clone, PartialEq, Debug)]
@@ -219,7 +219,8 @@ impl<'a> Run<'a> {
         for node in 0..count {
             let at = Instant::ZERO + self.scene.join_span * node as u32 / self.scene.participants.max(1);
             self.run_until(at);
-            let contact = self.rng.below(node as usize) as NodeId;
+            let inside: Vec<_> = self.world.hosts().filter(|(_, engine)| is_in(engine)).map(|(node, _)| node).collect();
+            let contact = self.rng.pick(&inside).copied().unwrap_or(0);
             let scene = self.scene;
             self.world.add(|birth| participant(scene, &birth, contact));
         }
@@ -381,6 +382,10 @@ impl<'a> Run<'a> {
         let nodes = 0..self.world.node_count() as NodeId;
         nodes.map(|node| self.world.observer().received_bytes(node)).collect()
     }
+}
+
+fn is_in(engine: &Engine<NodeId>) -> bool {
+    engine.group_stats(ROOM).is_some_and(|stats| stats.participants > 0)
 }
 
 fn holder(engine: &Engine<NodeId>) -> Option<NodeId> {

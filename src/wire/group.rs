@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::codec::{Put, Reader, WireError, WirePeer};
+use super::codec::{Measure, Put, Reader, WireError, WirePeer};
 use super::frame::{put_list, read_bool, read_list};
 use crate::id::SwarmId;
 
@@ -203,6 +203,18 @@ pub(super) const ACK: u8 = 48;
 
 const HAS_CLAIM: u8 = 0x80;
 const HAS_HANDOVER: u8 = 0x40;
+
+/// What an entry takes in a message.
+pub(crate) fn roster_entry_bytes<P: WirePeer>(entry: &RosterEntry<P>) -> usize {
+    let mut measure = Measure::default();
+    put_entry(&mut measure, entry);
+    measure.0
+}
+
+/// What a verdict takes in a message, at most.
+pub(crate) fn verdict_bytes_max<P: WirePeer>() -> usize {
+    2 * P::WIRE_BYTES + 10 + 1 + 4
+}
 
 pub(super) fn kind<P>(message: &GroupMessage<P>) -> u8 {
     match message {

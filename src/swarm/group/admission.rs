@@ -23,6 +23,9 @@ const ASK_AGAIN_MAX: Duration = Duration::from_secs(2);
 /// A place is kept this long for somebody who was let in and has not been heard of.
 const RESERVED_FOR: Duration = Duration::from_secs(2);
 
+/// Peers that ask before this node is in, at most; others ask again.
+const EARLY_MAX: usize = 64;
+
 /// Getting in, and letting others in.
 #[derive(Debug)]
 pub(super) struct Admission<P> {
@@ -31,11 +34,13 @@ pub(super) struct Admission<P> {
     ask_at: Instant,
     /// Who was let in here lately and is not in the roster yet.
     reserved: Vec<(P, Instant)>,
+    /// Who asked before this node was in itself, with its life.
+    early: Vec<(P, u32)>,
 }
 
 impl<P: WirePeer> Admission<P> {
     pub(super) fn new(now: Instant) -> Self {
-        Self { contacts: Vec::new(), asked: 0, ask_at: now, reserved: Vec::new() }
+        Self { contacts: Vec::new(), asked: 0, ask_at: now, reserved: Vec::new(), early: Vec::new() }
     }
 
     pub(super) fn ask_at(&self) -> Option<Instant> {
@@ -59,6 +64,10 @@ impl<P: WirePeer> Group<P> {
 
     pub(super) fn on_join(&mut self, from: P, incarnation: u32, now: Instant, actions: &mut SwarmActions<P>) {
         if self.stage != Stage::In {
+            self.admission.early.retain(|(peer, _)| *peer != from);
+            if self.stage == Stage::Joining && self.admission.early.len() < EARLY_MAX {
+                self.admission.early.push((from, incarnation));
+            }
             return;
         }
         let verdict = self.roster.verdict(from).copied();
@@ -125,6 +134,9 @@ impl<P: WirePeer> Group<P> {
         self.tell(GroupEvent::Admitted { participants_max }, actions);
         self.write(self.own.profile.clone(), now);
         self.spread.begin(now);
+        for (peer, incarnation) in core::mem::take(&mut self.admission.early) {
+            self.on_join(peer, incarnation, now, actions);
+        }
     }
 
     pub(super) fn on_refused(&mut self, from: P, reason: u8, now: Instant, actions: &mut SwarmActions<P>) {

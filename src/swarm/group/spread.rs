@@ -9,6 +9,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::direct::DeliveryRoute;
 use super::roster::{LOST, Merged, PRESENT, SUSPECTED};
 use super::{Group, Stage};
 use crate::config::GroupConfig;
@@ -16,13 +17,16 @@ use crate::io::Class;
 use crate::rng::Rng;
 use crate::swarm::SwarmActions;
 use crate::time::Instant;
-use crate::wire::{Beat, GroupMessage, Message, RosterEntry, Verdict, WirePeer, message_bytes_max};
+use crate::wire::{Beat, GroupMessage, RosterEntry, Verdict, WirePeer, roster_entry_bytes, verdict_bytes_max};
 
 /// News are gathered for this long, so that many share a frame.
 const GATHER: Duration = Duration::from_millis(5);
 
 /// A roster that differs is compared when nothing new has come for this long: news may be on their way.
 const QUIET: Duration = Duration::from_millis(200);
+
+/// However many news come, a roster that differs for this long is compared.
+const DIFFERS_MAX: Duration = Duration::from_secs(1);
 
 /// At most one comparison in this time.
 const SYNC_INTERVAL: Duration = Duration::from_millis(250);
@@ -53,6 +57,9 @@ const SURPLUS_GRACE: Duration = Duration::from_millis(200);
 const LIST_EVERY: u32 = 8;
 const LIST_AFTER_CHANGE: u32 = 3;
 
+/// Version of the frame, kind, tag and two counts of a page.
+const PAGE_HEADER_BYTES: usize = 1 + 1 + 4 + 3 + 3;
+
 /// News, neighbours and timers.
 #[derive(Debug)]
 pub(super) struct Spread<P> {
@@ -67,6 +74,8 @@ pub(super) struct Spread<P> {
     /// When something new came last.
     heard_news: Instant,
     synced: Instant,
+    /// Since when the roster has differed from those of others.
+    differs_since: Option<Instant>,
     /// What was sent in answer to comparisons is paid for by then.
     sync_paid: Instant,
     beat_interval: Duration,
@@ -117,6 +126,7 @@ impl<P: WirePeer> Spread<P> {
             flush_at: None,
             heard_news: now,
             synced: now,
+            differs_since: None,
             sync_paid: now,
             beat_interval: config.beat_interval,
             beat_at: first,
@@ -188,9 +198,12 @@ impl<P: WirePeer> Spread<P> {
         self.unreachable.get(&peer).is_some_and(|&since| now - since < UNREACHABLE)
     }
 
-    /// Somebody acknowledged a message that came directly, or did not.
-    pub(super) fn note_reached(&mut self, peer: P, direct: bool, now: Instant) {
-        if direct || self.is_neighbor(peer) {
+    /// Somebody acknowledged a message. Through others, although a link was tried: links to it do not work.
+    pub(super) fn note_reached(&mut self, peer: P, route: DeliveryRoute, now: Instant) {
+        if route == DeliveryRoute::Stored {
+            return;
+        }
+        if route == DeliveryRoute::Direct || self.is_neighbor(peer) {
             self.unreachable.remove(&peer);
         } else if self.unreachable.len() < RTTS_MAX || self.unreachable.contains_key(&peer) {
             self.unreachable.insert(peer, now);
@@ -317,24 +330,32 @@ impl<P: WirePeer> Group<P> {
         class: Class,
         actions: &mut SwarmActions<P>,
     ) -> usize {
-        let bytes_max = self.frame_bytes_max.saturating_sub(1);
-        let entries = entries.iter().filter_map(|&peer| self.roster.entry(peer)).map(Note::Entry);
-        let verdicts = verdicts.iter().filter_map(|&peer| self.roster.verdict(peer).copied()).map(Note::Verdict);
-        let (mut page, mut page_bytes, mut sent) = (Page::new(), PAGE_BYTES, 0);
-        for note in entries.chain(verdicts) {
-            let bytes = note.bytes();
-            if page_bytes + bytes > bytes_max && !page.is_empty() {
-                sent += page_bytes;
-                self.send(to, core::mem::replace(&mut page, Page::new()).message(), class, actions);
-                page_bytes = PAGE_BYTES;
+        let room = self.frame_bytes_max.saturating_sub(PAGE_HEADER_BYTES);
+        let (mut sent, mut bytes) = (0, 0);
+        let mut page = (Vec::new(), Vec::new());
+        let mut flush = |page: &mut (Vec<RosterEntry<P>>, Vec<Verdict<P>>), bytes: &mut usize| {
+            let (entries, verdicts) = core::mem::take(page);
+            if !entries.is_empty() || !verdicts.is_empty() {
+                sent += PAGE_HEADER_BYTES + core::mem::take(bytes);
+                self.send(to, GroupMessage::Roster { entries, verdicts }, class, actions);
             }
-            page_bytes += bytes;
-            page.push(note);
+        };
+        for entry in entries.iter().filter_map(|&peer| self.roster.entry(peer)) {
+            let more = roster_entry_bytes(&entry);
+            if bytes + more > room {
+                flush(&mut page, &mut bytes);
+            }
+            bytes += more;
+            page.0.push(entry);
         }
-        if !page.is_empty() {
-            sent += page_bytes;
-            self.send(to, page.message(), class, actions);
+        for verdict in verdicts.iter().filter_map(|&peer| self.roster.verdict(peer)) {
+            if bytes + verdict_bytes_max::<P>() > room {
+                flush(&mut page, &mut bytes);
+            }
+            bytes += verdict_bytes_max::<P>();
+            page.1.push(*verdict);
         }
+        flush(&mut page, &mut bytes);
         sent
     }
 
@@ -435,10 +456,13 @@ impl<P: WirePeer> Group<P> {
         let lonely = self.roster.len() <= 1;
         let stranger = lonely || !self.roster.is_in(with);
         let waits = if stranger { SYNC_INTERVAL / 2 } else { SYNC_INTERVAL };
-        if since < waits || !stranger && now - self.spread.heard_news < QUIET {
+        let differs_since = *self.spread.differs_since.get_or_insert(now);
+        let expects_news = now - self.spread.heard_news < QUIET && now - differs_since < DIFFERS_MAX;
+        if since < waits || !stranger && expects_news {
             return;
         }
         self.spread.synced = now;
+        self.spread.differs_since = None;
         self.stats.syncs_sent += 1;
         if lonely {
             self.send(with, GroupMessage::WantRoster { parts: u64::MAX }, Class::Control, actions);
@@ -541,6 +565,8 @@ impl<P: WirePeer> Group<P> {
         }
         if beat.fingerprint != self.roster.fingerprint() {
             self.compare(from, now, actions);
+        } else {
+            self.spread.differs_since = None;
         }
     }
 
@@ -604,52 +630,5 @@ impl<P: WirePeer> Group<P> {
             }
         }
         self.spread.suspicion_at = next;
-    }
-}
-
-/// An item of a page.
-enum Note<P> {
-    Entry(RosterEntry<P>),
-    Verdict(Verdict<P>),
-}
-
-/// A message of the roster, in the making.
-struct Page<P> {
-    entries: Vec<RosterEntry<P>>,
-    verdicts: Vec<Verdict<P>>,
-}
-
-/// Kind, tag and counts of a page.
-const PAGE_BYTES: usize = 1 + 4 + 3 + 3;
-
-impl<P: WirePeer> Note<P> {
-    fn bytes(&self) -> usize {
-        let mut page = Page::new();
-        page.push(match self {
-            Self::Entry(entry) => Self::Entry(entry.clone()),
-            Self::Verdict(verdict) => Self::Verdict(*verdict),
-        });
-        message_bytes_max(&Message::Group(page.message())) - (1 + 4 + 1 + 1)
-    }
-}
-
-impl<P> Page<P> {
-    fn new() -> Self {
-        Self { entries: Vec::new(), verdicts: Vec::new() }
-    }
-
-    fn push(&mut self, note: Note<P>) {
-        match note {
-            Note::Entry(entry) => self.entries.push(entry),
-            Note::Verdict(verdict) => self.verdicts.push(verdict),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.verdicts.is_empty()
-    }
-
-    fn message(self) -> GroupMessage<P> {
-        GroupMessage::Roster { entries: self.entries, verdicts: self.verdicts }
     }
 }

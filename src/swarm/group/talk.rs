@@ -292,8 +292,10 @@ impl<P: WirePeer> Group<P> {
         if ack.incarnation != self.own.incarnation || !ack.relayed && ack.by != from {
             return;
         }
-        self.spread.note_reached(ack.by, !ack.relayed, now);
         if let Some(fate) = self.outbox.on_ack(ack.number, ack.by, ack.relayed) {
+            if let Fate::Delivered { route, .. } = fate {
+                self.spread.note_reached(ack.by, route, now);
+            }
             self.tell_fate(fate, actions);
         }
     }
