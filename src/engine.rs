@@ -28,7 +28,9 @@ use crate::rng::Seed;
 use crate::stats::EngineStats;
 use crate::swarm::{Guard, Swarm, SwarmAction, SwarmActions, Topic, TopicOptions};
 use crate::time::Instant;
-use crate::wire::{self, ForestMessage, FrameReader, GroupMessage, LinkMessage, MembershipMessage, Message, WirePeer};
+use crate::wire::{
+    self, ForestMessage, FrameReader, GroupMessage, LinkMessage, MembershipMessage, Message, WirePeer,
+};
 
 use outgoing::Outgoing;
 

@@ -154,7 +154,9 @@ pub enum CommandError {
     #[error("a receiver was named twice; nothing was sent")]
     RepeatedReceiver,
     /// As many messages for some wait to be acknowledged as the configuration allows. Nothing was sent.
-    #[error("{waiting} messages of {bytes} bytes wait to be acknowledged, which is the limit; nothing was sent")]
+    #[error(
+        "{waiting} messages of {bytes} bytes wait to be acknowledged, which is the limit; nothing was sent"
+    )]
     TooManyMessages {
         /// How many wait.
         waiting: usize,

@@ -103,8 +103,8 @@ pub use interest::{
     SubtreeChange, SubtreeInterest, Track, TrackKind,
 };
 pub use io::{
-    Audience, Class, Departure, Event, GroupEvent, GroupMail, GroupRefusal, Input, LagReason, Offence, Output,
-    Update,
+    Audience, Class, Departure, Event, GroupEvent, GroupMail, GroupRefusal, Input, LagReason, Offence,
+    Output, Update,
 };
 pub use log::{RangeSet, Retention};
 pub use propagation::{
@@ -113,7 +113,9 @@ pub use propagation::{
     StateSyncConfig, StateSyncError, StateSyncStats, StateValue, TickReport, Topology, Transmit, UpdateFacts,
 };
 pub use rng::Seed;
-pub use stats::{EngineStats, GossipStats, GroupStats, GuardStats, Histogram, LivestreamStats, TopicStats, ViewStats};
+pub use stats::{
+    EngineStats, GossipStats, GroupStats, GuardStats, Histogram, LivestreamStats, TopicStats, ViewStats,
+};
 pub use swarm::{
     BroadcastOptions, DeliveryOrder, DeliveryRoute, GroupMessageId, GroupOptions, GroupSendOptions,
     GroupTarget, Guard, JoinGroupOptions, Participant, ParticipantChange, StreamQuality, StreamState,

@@ -1,100 +1,12 @@
 //! Groups: who is in, what they say of themselves, who shows the screen, and messages.
 
+mod group_room;
+
 use std::time::Duration;
 
-use bytes::Bytes;
-use suffuse::sim::{Birth, NetworkConfig, NodeId, Observer, World};
-use suffuse::{
-    Audience, Config, DeliveryRoute, Engine, Epoch, Event, GroupEvent, GroupMail, GroupOptions,
-    GroupSendOptions, GroupTarget, Guard, Instant, JoinGroupOptions, ParticipantChange, Seed, SwarmId,
-};
-
-const ROOM: SwarmId = SwarmId::from_name("room");
-
-#[derive(Default)]
-struct News {
-    events: Vec<(NodeId, Instant, GroupEvent<NodeId>)>,
-}
-
-impl Observer for News {
-    fn event(&mut self, node: NodeId, now: Instant, event: &Event<NodeId>) {
-        if let Event::Group { swarm: ROOM, event } = event {
-            self.events.push((node, now, event.clone()));
-        }
-    }
-}
-
-type Room = World<Engine<NodeId>, News>;
-
-fn engine(birth: &Birth) -> Engine<NodeId> {
-    let mut config = Config::small();
-    config.epoch = Epoch(birth.life);
-    Engine::new(birth.node, config, birth.seed, birth.now).unwrap()
-}
-
-fn joiner(birth: &Birth, contact: NodeId) -> Engine<NodeId> {
-    let mut engine = engine(birth);
-    engine.join_group(ROOM, JoinGroupOptions::through([contact]), Guard::new(), birth.now).unwrap();
-    engine
-}
-
-/// `count` participants in a room for `max`, on links with 1 % loss.
-fn room(count: u64, max: usize, seed: u64) -> Room {
-    let mut network = NetworkConfig::default();
-    network.loss_ppm = 10_000;
-    let mut world = World::with_observer(network, Seed::from_u64(seed), News::default());
-    world.add(|birth| {
-        let mut engine = engine(&birth);
-        let mut options = GroupOptions::new();
-        options.participants_max = max;
-        engine.create_group(ROOM, options, Guard::new(), birth.now).unwrap();
-        engine
-    });
-    for _ in 1..count {
-        world.run_for(ms(20));
-        world.add(|birth| joiner(&birth, 0));
-    }
-    world.run_for(Duration::from_secs(2));
-    world
-}
-
-fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
-fn roster(world: &Room, node: NodeId) -> Vec<NodeId> {
-    let roster = world.host(node).unwrap().group_roster(ROOM).unwrap();
-    roster.iter().map(|participant| participant.peer).collect()
-}
-
-fn holder(world: &Room, node: NodeId) -> Option<NodeId> {
-    let roster = world.host(node).unwrap().group_roster(ROOM).unwrap();
-    roster.iter().find(|participant| participant.screen).map(|participant| participant.peer)
-}
-
-fn act<R>(world: &mut Room, node: NodeId, command: impl FnOnce(&mut Engine<NodeId>, Instant) -> R) -> R {
-    world.with_host(node, command).unwrap()
-}
-
-fn say(world: &mut Room, node: NodeId, target: GroupTarget<NodeId>, text: &str) {
-    let payload = Bytes::copy_from_slice(text.as_bytes());
-    act(world, node, |engine, now| engine.send_group(ROOM, target, payload, GroupSendOptions::default(), now))
-        .unwrap();
-}
-
-fn heard(world: &Room, node: NodeId) -> Vec<(NodeId, Audience, String)> {
-    let mails = world.observer().events.iter().filter_map(|(at, _, event)| match event {
-        GroupEvent::Message(GroupMail { from, audience, payload }) if *at == node => {
-            Some((*from, *audience, String::from_utf8(payload.to_vec()).unwrap()))
-        }
-        _ => None,
-    });
-    mails.collect()
-}
-
-fn has(world: &Room, node: NodeId, wanted: impl Fn(&GroupEvent<NodeId>) -> bool) -> bool {
-    world.observer().events.iter().any(|(at, _, event)| *at == node && wanted(event))
-}
+use group_room::*;
+use suffuse::sim::NodeId;
+use suffuse::{Audience, DeliveryRoute, GroupEvent, GroupTarget, ParticipantChange};
 
 #[test]
 fn three_join_and_count_to_three() {
@@ -179,7 +91,8 @@ fn messages_reach_everybody_some_and_one() {
         let of = |audience| -> Vec<String> {
             heard.iter().filter(|mail| mail.1 == audience).map(|mail| mail.2.clone()).collect()
         };
-        let numbered = |name: &str| -> Vec<String> { (0..5).map(|number| format!("{name} {number}")).collect() };
+        let numbered =
+            |name: &str| -> Vec<String> { (0..5).map(|number| format!("{name} {number}")).collect() };
         assert_eq!(of(Audience::Everybody), numbered("all"), "node {node}");
         let some = if [2, 5].contains(&node) { numbered("some") } else { Vec::new() };
         assert_eq!(of(Audience::Some), some);
@@ -216,7 +129,8 @@ fn both_sides_of_a_partition_talk_and_merge_without_loss() {
             let heard = heard(&world, node);
             let mut texts: Vec<_> = heard.iter().map(|mail| mail.2.clone()).collect();
             for sender in 0..16 {
-                let of: Vec<_> = heard.iter().filter(|mail| mail.0 == sender).map(|mail| mail.2.clone()).collect();
+                let of: Vec<_> =
+                    heard.iter().filter(|mail| mail.0 == sender).map(|mail| mail.2.clone()).collect();
                 let number = |text: &String| text.split(':').nth(1).unwrap().parse::<u64>().unwrap();
                 assert!(of.is_sorted_by_key(number), "seed {seed}: node {node} heard {of:?}");
             }

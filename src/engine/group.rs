@@ -261,6 +261,9 @@ impl<P: WirePeer> Engine<P> {
         if group.is_banned(peer) == banned {
             return Ok(());
         }
+        if !banned {
+            group.check_unban(peer)?;
+        }
         self.advance(now);
         self.with_group(tag, |group, now, actions| group.judge(peer, banned, now, actions));
         Ok(())

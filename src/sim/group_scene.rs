@@ -219,7 +219,8 @@ impl<'a> Run<'a> {
         for node in 0..count {
             let at = Instant::ZERO + self.scene.join_span * node as u32 / self.scene.participants.max(1);
             self.run_until(at);
-            let inside: Vec<_> = self.world.hosts().filter(|(_, engine)| is_in(engine)).map(|(node, _)| node).collect();
+            let inside: Vec<_> =
+                self.world.hosts().filter(|(_, engine)| is_in(engine)).map(|(node, _)| node).collect();
             let contact = self.rng.pick(&inside).copied().unwrap_or(0);
             let scene = self.scene;
             self.world.add(|birth| participant(scene, &birth, contact));
@@ -329,7 +330,8 @@ impl<'a> Run<'a> {
         };
         let payload = self.world.observer().next_payload(self.scene.message_bytes);
         let options = GroupSendOptions::default().deadline(self.scene.deadline());
-        let sent = self.world.with_host(from, |engine, now| engine.send_group(ROOM, target, payload, options, now));
+        let sent =
+            self.world.with_host(from, |engine, now| engine.send_group(ROOM, target, payload, options, now));
         if let Some(Ok(id)) = sent {
             self.world.observer_mut().sent(from, receivers, unicast.then_some(id));
         }
@@ -337,7 +339,8 @@ impl<'a> Run<'a> {
 
     /// Somebody who is up.
     fn someone(&mut self, but: Option<NodeId>) -> NodeId {
-        let nodes: Vec<_> = self.world.hosts().map(|(node, _)| node).filter(|&node| Some(node) != but).collect();
+        let nodes: Vec<_> =
+            self.world.hosts().map(|(node, _)| node).filter(|&node| Some(node) != but).collect();
         self.rng.pick(&nodes).copied().unwrap_or(0)
     }
 
@@ -370,7 +373,11 @@ impl<'a> Run<'a> {
     }
 
     fn suspicions(&self) -> u64 {
-        self.world.hosts().filter_map(|(_, engine)| engine.group_stats(ROOM)).map(|stats| stats.suspicions).sum()
+        self.world
+            .hosts()
+            .filter_map(|(_, engine)| engine.group_stats(ROOM))
+            .map(|stats| stats.suspicions)
+            .sum()
     }
 
     fn node_bytes(&self) -> Vec<u64> {

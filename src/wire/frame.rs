@@ -6,11 +6,11 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::codec::{Measure, Put, Reader, WireError, WirePeer, age_from_wire, age_to_wire};
-use super::{forest, group};
 use super::message::{
     Data, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem,
     SyncKnown, ViewEntry,
 };
+use super::{forest, group};
 use crate::id::{Epoch, Priority, StateId, SwarmId, SwarmTag};
 use crate::log::RangeSet;
 use crate::time::Instant;

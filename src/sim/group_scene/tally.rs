@@ -63,7 +63,8 @@ impl Tally {
     pub(super) fn messages(&self, up: impl Fn(NodeId) -> bool) -> GroupMessages {
         let (mut pairs, mut delivered) = (0u64, 0u64);
         for sent in &self.sent {
-            let receivers: Vec<_> = sent.receivers.iter().filter(|&&node| up(node) && up(sent.from)).collect();
+            let receivers: Vec<_> =
+                sent.receivers.iter().filter(|&&node| up(node) && up(sent.from)).collect();
             pairs += receivers.len() as u64;
             delivered += receivers.iter().filter(|node| sent.delivered.contains(node)).count() as u64;
         }
@@ -82,7 +83,9 @@ impl Tally {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(head);
         let number = u64::from_le_bytes(bytes);
-        let Some(sent) = self.sent.get_mut(number as usize).filter(|sent| sent.from == mail.from) else { return };
+        let Some(sent) = self.sent.get_mut(number as usize).filter(|sent| sent.from == mail.from) else {
+            return;
+        };
         if !sent.delivered.insert(node) {
             self.messages.duplicates += 1;
         }

@@ -70,8 +70,7 @@ impl<P: WirePeer> Group<P> {
             }
             return;
         }
-        let verdict = self.roster.verdict(from).copied();
-        if verdict.is_some_and(|verdict| verdict.banned) {
+        if self.roster.is_banned(from) {
             self.stats.refused += 1;
             return self.send(from, GroupMessage::Refused { reason: 1 }, Class::Control, actions);
         }
@@ -88,7 +87,7 @@ impl<P: WirePeer> Group<P> {
             self.admission.reserved.push((from, now + RESERVED_FOR));
         }
         let known = self.roster.record(from).map_or(0, |record| record.incarnation.saturating_add(1));
-        let out = verdict.and_then(|verdict| verdict.out).map_or(0, |out| out.saturating_add(1));
+        let out = self.roster.thrown_out(from).map_or(0, |out| out.saturating_add(1));
         self.stats.admitted += 1;
         let welcome = Welcome {
             swarm: self.swarm,
@@ -203,8 +202,17 @@ impl<P: WirePeer> Group<P> {
             return Err(CommandError::OwnName);
         }
         self.may_judge(self.local, peer)?;
-        if self.roster.verdict(peer).is_none() && self.roster.has_no_room_for_verdicts() {
+        if self.roster.verdicts(peer).next().is_none() && self.roster.has_no_room_for_verdicts() {
             return Err(CommandError::TooManyVerdicts { max: self.config.verdicts_max });
+        }
+        Ok(())
+    }
+
+    /// Checks that this node may let a banned peer in again.
+    pub(crate) fn check_unban(&self, peer: P) -> Result<(), CommandError> {
+        let by_founder = self.topic.authority().is_some_and(|set| set.founder() == self.local);
+        if self.roster.is_banned_by_founder(peer) && !by_founder {
+            return Err(CommandError::Authority(AuthorityError::DecidedByFounder));
         }
         Ok(())
     }
@@ -212,9 +220,7 @@ impl<P: WirePeer> Group<P> {
     /// Throws a peer out, bans it, or lets it come again.
     pub(crate) fn judge(&mut self, peer: P, banned: bool, now: Instant, actions: &mut SwarmActions<P>) {
         let out = self.roster.record(peer).map(|record| record.incarnation);
-        let known = self.roster.verdict(peer).and_then(|verdict| verdict.out);
-        let verdict =
-            Verdict { peer, by: self.local, at_us: self.clock.stamp(now), out: out.max(known), banned };
+        let verdict = Verdict { peer, by: self.local, at_us: self.clock.stamp(now), out, banned };
         self.take_verdict(&verdict, None, now, actions);
         self.send(
             peer,
@@ -226,7 +232,7 @@ impl<P: WirePeer> Group<P> {
     }
 
     pub(crate) fn is_banned(&self, peer: P) -> bool {
-        self.roster.verdict(peer).is_some_and(|verdict| verdict.banned)
+        self.roster.is_banned(peer)
     }
 
     /// Takes a verdict of somebody who may pass it.
@@ -239,7 +245,8 @@ impl<P: WirePeer> Group<P> {
     ) {
         let was_in = self.roster.is_in(verdict.peer);
         let was_banned = self.is_banned(verdict.peer);
-        if !self.roster.judge(verdict) {
+        let by_founder = self.topic.authority().is_some_and(|set| set.founder() == verdict.by);
+        if !self.roster.judge(verdict, by_founder) {
             return;
         }
         self.spread.note_verdict(verdict.peer, from, now);
@@ -249,8 +256,8 @@ impl<P: WirePeer> Group<P> {
         if was_in && !self.roster.is_in(verdict.peer) {
             self.order.drop_waiting(verdict.peer);
             if verdict.peer == self.local {
-                let reason =
-                    if verdict.banned { GroupRefusal::Banned } else { GroupRefusal::ThrownOut };
+                let banned = self.is_banned(self.local);
+                let reason = if banned { GroupRefusal::Banned } else { GroupRefusal::ThrownOut };
                 self.put_out(reason, now, actions);
             } else {
                 let status = super::LEFT;

@@ -49,9 +49,19 @@ pub(super) struct Copy<P> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fate<P> {
     /// It waits for the receiver to return.
-    Stored { number: u64, to: P },
-    Delivered { number: u64, to: P, route: DeliveryRoute },
-    Failed { number: u64, to: P },
+    Stored {
+        number: u64,
+        to: P,
+    },
+    Delivered {
+        number: u64,
+        to: P,
+        route: DeliveryRoute,
+    },
+    Failed {
+        number: u64,
+        to: P,
+    },
 }
 
 /// Messages that are not acknowledged yet.
@@ -388,7 +398,8 @@ mod tests {
         assert_eq!(inbox.insert(1, 1, inbound(2, 1)), Taken::Kept);
         assert_eq!(inbox.ready(1), None);
         inbox.insert(1, 1, inbound(1, 0));
-        let numbers: Vec<_> = core::iter::from_fn(|| inbox.ready(1)).map(|(_, inbound)| inbound.number).collect();
+        let numbers: Vec<_> =
+            core::iter::from_fn(|| inbox.ready(1)).map(|(_, inbound)| inbound.number).collect();
         assert_eq!(numbers, vec![1, 2]);
         assert_eq!(inbox.insert(1, 1, inbound(2, 1)), Taken::Repeated);
         assert_eq!(inbox.insert(1, 2, inbound(1, 0)), Taken::Kept, "another life begins anew");

@@ -62,6 +62,7 @@ mod tests {
     use super::*;
     use crate::time::Instant;
     use crate::wire::RosterEntry;
+    use alloc::vec::Vec;
     use bytes::Bytes;
 
     fn profile(claim_us: Option<u64>) -> Profile<u64> {

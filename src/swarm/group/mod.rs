@@ -43,7 +43,9 @@ use crate::io::{Class, Departure, Event, GroupEvent, Offence};
 use crate::rng::{Rng, Seed};
 use crate::stats::GroupStats;
 use crate::time::Instant;
-use crate::wire::{GossipMessage, GroupMessage, Handover, MembershipMessage, Message, Profile, RosterEntry, WirePeer};
+use crate::wire::{
+    GossipMessage, GroupMessage, Handover, MembershipMessage, Message, Profile, RosterEntry, WirePeer,
+};
 use admission::Admission;
 use clock::GroupClock;
 use direct::{Inbox, Outbox};
@@ -405,7 +407,7 @@ impl<P: WirePeer> Group<P> {
 
     pub(crate) fn stats(&self) -> GroupStats {
         GroupStats {
-            participants: self.roster.present().count(),
+            participants: self.roster.len().min(self.roster.participants_max),
             records: self.roster.record_count(),
             messages_waiting: self.order.waiting(),
             ..self.stats

@@ -58,7 +58,8 @@ pub(super) enum Merged {
 #[derive(Debug)]
 pub(super) struct Roster<P> {
     records: BTreeMap<P, Record<P>>,
-    verdicts: BTreeMap<P, Verdict<P>>,
+    /// The newest of a moderator, and the newest of the founder.
+    verdicts: BTreeMap<P, [Option<Verdict<P>>; 2]>,
     /// Who is in, in the order of joining.
     order: BTreeSet<(u64, P)>,
     /// Who claims the screen or hands it over.
@@ -124,30 +125,29 @@ impl<P: WirePeer> Roster<P> {
         }
     }
 
-    /// Takes a verdict in; true if it says something new. Whoever it throws out is not in any more.
-    pub(super) fn judge(&mut self, verdict: &Verdict<P>) -> bool {
+    /// Takes a verdict in, of the founder or of a moderator; true if it says something new. Whoever it throws out is not in any
+    /// more.
+    pub(super) fn judge(&mut self, verdict: &Verdict<P>, by_founder: bool) -> bool {
+        let peer = verdict.peer;
+        if !self.verdicts.contains_key(&peer) && self.has_no_room_for_verdicts() {
+            return false;
+        }
+        let place = usize::from(by_founder);
+        let known = self.verdicts.get(&peer).and_then(|verdicts| verdicts[place]);
         let mut merged = *verdict;
-        match self.verdicts.get(&verdict.peer) {
-            Some(known) => {
-                let rank = |verdict: &Verdict<P>| (verdict.at_us, verdict.by, verdict.banned);
-                if rank(known) > rank(verdict) {
-                    merged = Verdict { out: known.out.max(verdict.out), ..*known };
-                } else {
-                    merged.out = known.out.max(verdict.out);
-                }
-                if merged == *known {
-                    return false;
-                }
+        if let Some(known) = known {
+            let rank = |verdict: &Verdict<P>| (verdict.at_us, verdict.by, verdict.banned);
+            let newer = if rank(&known) > rank(verdict) { known } else { *verdict };
+            merged = Verdict { out: known.out.max(verdict.out), ..newer };
+            if merged == known {
+                return false;
             }
-            None if self.verdicts.len() >= self.verdicts_max => return false,
-            None => {}
         }
-        self.unlist(verdict.peer);
-        if let Some(known) = self.verdicts.insert(verdict.peer, merged) {
-            self.add_to_part(known.peer, 0u64.wrapping_sub(verdict_hash(&known)));
-        }
-        self.add_to_part(merged.peer, verdict_hash(&merged));
-        self.list(verdict.peer);
+        self.unlist(peer);
+        let before = self.ban_hash(peer);
+        self.verdicts.entry(peer).or_insert([None; 2])[place] = Some(merged);
+        self.add_to_part(peer, self.ban_hash(peer).wrapping_sub(before));
+        self.list(peer);
         true
     }
 
@@ -197,8 +197,26 @@ impl<P: WirePeer> Roster<P> {
         self.records.get(&peer).is_some_and(|record| record.status == LOST)
     }
 
-    pub(super) fn verdict(&self, peer: P) -> Option<&Verdict<P>> {
-        self.verdicts.get(&peer)
+    /// What is decided about a peer.
+    pub(super) fn verdicts(&self, peer: P) -> impl Iterator<Item = &Verdict<P>> + '_ {
+        self.verdicts.get(&peer).into_iter().flatten().flatten()
+    }
+
+    /// Whether the peer is banned. What the founder decides only the founder can undo.
+    pub(super) fn is_banned(&self, peer: P) -> bool {
+        let Some([by_moderator, by_founder]) = self.verdicts.get(&peer) else { return false };
+        let founder_us = by_founder.map_or(0, |verdict| verdict.at_us);
+        by_founder.is_some_and(|verdict| verdict.banned)
+            || by_moderator.is_some_and(|verdict| verdict.banned && verdict.at_us > founder_us)
+    }
+
+    pub(super) fn is_banned_by_founder(&self, peer: P) -> bool {
+        self.verdicts.get(&peer).and_then(|verdicts| verdicts[1]).is_some_and(|verdict| verdict.banned)
+    }
+
+    /// The newest life of a peer that was thrown out.
+    pub(super) fn thrown_out(&self, peer: P) -> Option<u32> {
+        self.verdicts(peer).filter_map(|verdict| verdict.out).max()
     }
 
     pub(super) fn has_no_room_for_verdicts(&self) -> bool {
@@ -207,7 +225,7 @@ impl<P: WirePeer> Roster<P> {
 
     /// Whether that life of the peer was thrown out, or the peer is banned.
     pub(super) fn is_out(&self, peer: P, incarnation: u32) -> bool {
-        self.verdicts.get(&peer).is_some_and(|verdict| verdict.banned || verdict.out >= Some(incarnation))
+        self.is_banned(peer) || self.thrown_out(peer) >= Some(incarnation)
     }
 
     /// Who is in and has a place, in the order of joining.
@@ -273,15 +291,20 @@ impl<P: WirePeer> Roster<P> {
     }
 
     /// Forgets who has been gone for that long, and thrown-out lives with them. Bans stay.
-    pub(super) fn forget_gone(&mut self, age: Duration, now: Instant) {
+    pub(super) fn forget_gone(&mut self, age: Duration, now: Instant, now_us: u64) {
         let old = |record: &Record<P>| record.status >= STATUS_GONE && now - record.since >= age;
-        let gone: Vec<_> = self.records.iter().filter(|(_, record)| old(record)).map(|(&peer, _)| peer).collect();
+        let gone: Vec<_> =
+            self.records.iter().filter(|(_, record)| old(record)).map(|(&peer, _)| peer).collect();
         for peer in gone {
             self.records.remove(&peer);
-            if self.verdicts.get(&peer).is_some_and(|verdict| !verdict.banned) {
-                if let Some(verdict) = self.verdicts.remove(&peer) {
-                    self.add_to_part(peer, 0u64.wrapping_sub(verdict_hash(&verdict)));
-                }
+        }
+        let age_us = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+        let old = |verdict: &Verdict<P>| now_us.saturating_sub(verdict.at_us) >= age_us;
+        let settled = |peer: P| !self.is_banned(peer) && self.verdicts(peer).all(old);
+        let settled: Vec<_> = self.verdicts.keys().copied().filter(|&peer| settled(peer)).collect();
+        for peer in settled {
+            if !self.records.contains_key(&peer) {
+                self.verdicts.remove(&peer);
             }
         }
     }
@@ -327,6 +350,11 @@ impl<P: WirePeer> Roster<P> {
         true
     }
 
+    /// What a ban adds to the fingerprint. Who is thrown out is missed there as it is.
+    fn ban_hash(&self, peer: P) -> u64 {
+        if self.is_banned(peer) { mix(peer.digest().rotate_left(17)) } else { 0 }
+    }
+
     fn add_to_part(&mut self, peer: P, hash: u64) {
         let part = &mut self.parts[part_of(peer)];
         *part = part.wrapping_add(hash);
@@ -339,12 +367,6 @@ fn part_of<P: WirePeer>(peer: P) -> usize {
 
 fn record_hash<P: WirePeer>(peer: P, record: &Record<P>) -> u64 {
     mix(peer.digest() ^ mix(u64::from(record.incarnation) << 32 | u64::from(record.version)))
-}
-
-fn verdict_hash<P: WirePeer>(verdict: &Verdict<P>) -> u64 {
-    let out = verdict.out.map_or(0, |incarnation| u64::from(incarnation) + 1);
-    let said = mix(verdict.at_us ^ mix(verdict.by.digest())) ^ mix(out << 1 | u64::from(verdict.banned));
-    mix(verdict.peer.digest().rotate_left(17) ^ said)
 }
 
 #[cfg(test)]
@@ -410,14 +432,28 @@ mod tests {
         let now = Instant::ZERO;
         roster.merge(&entry(1, 3, 1, PRESENT), now);
         let verdict = Verdict { peer: 1, by: 2, at_us: 5, out: Some(3), banned: false };
-        assert!(roster.judge(&verdict) && !roster.is_in(1));
+        assert!(roster.judge(&verdict, false) && !roster.is_in(1));
         assert_eq!(roster.merge(&entry(1, 3, 7, PRESENT), now), Merged::Noted);
         assert_eq!(roster.merge(&entry(1, 4, 1, PRESENT), now), Merged::Joined);
         let ban = Verdict { at_us: 6, banned: true, ..verdict };
-        assert!(roster.judge(&ban) && !roster.is_in(1));
-        assert!(!roster.judge(&verdict), "an older verdict says nothing new");
+        assert!(roster.judge(&ban, false) && !roster.is_in(1));
+        assert!(!roster.judge(&verdict, false), "an older verdict says nothing new");
         assert_eq!(roster.merge(&entry(1, 5, 1, PRESENT), now), Merged::Noted);
         assert!(!roster.is_in(1));
+    }
+
+    #[test]
+    fn what_the_founder_decided_only_the_founder_undoes() {
+        let mut roster = roster();
+        let verdict = |by, at_us, banned| Verdict { peer: 1u64, by, at_us, out: None, banned };
+        roster.judge(&verdict(0, 5, true), true);
+        roster.judge(&verdict(2, 6, false), false);
+        assert!(roster.is_banned(1));
+        roster.judge(&verdict(2, 7, true), false);
+        roster.judge(&verdict(0, 8, false), true);
+        assert!(!roster.is_banned(1), "an earlier ban of a moderator is undone with it");
+        roster.judge(&verdict(2, 9, true), false);
+        assert!(roster.is_banned(1));
     }
 
     proptest! {
@@ -439,7 +475,7 @@ mod tests {
                         None => {
                             let (peer, by, out, banned) = verdicts[step - entries.len()];
                             let at_us = by;
-                            roster.judge(&Verdict { peer, by, at_us, out, banned });
+                            roster.judge(&Verdict { peer, by, at_us, out, banned }, by == 0);
                         }
                     }
                 }

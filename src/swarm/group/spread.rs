@@ -2,7 +2,7 @@
 //!
 //! What is new goes to all neighbours at once, many entries to a frame. Beats carry a fingerprint of the roster; where it
 //! differs and no news explain it, the two exchange the parts that differ. A neighbour that falls silent is suspected, and
-//! so is a participant that does not answer a probe. The suspicion spreads like any entry; the suspect refutes it with a new
+//! so is a participant that does not answer a probe and is nobody's neighbour. The suspicion spreads like any entry; the suspect refutes it with a new
 //! version, or is gone everywhere when its time is up.
 
 use alloc::collections::BTreeMap;
@@ -17,7 +17,9 @@ use crate::io::Class;
 use crate::rng::Rng;
 use crate::swarm::SwarmActions;
 use crate::time::Instant;
-use crate::wire::{Beat, GroupMessage, RosterEntry, Verdict, WirePeer, roster_entry_bytes, verdict_bytes_max};
+use crate::wire::{
+    Beat, GroupMessage, RosterEntry, Verdict, WirePeer, roster_entry_bytes, verdict_bytes_max,
+};
 
 /// News are gathered for this long, so that many share a frame.
 const GATHER: Duration = Duration::from_millis(5);
@@ -264,8 +266,11 @@ impl<P: WirePeer> Group<P> {
         }
         if self.spread.probe_at <= now {
             self.spread.probe_at = now + PROBE_INTERVAL;
-            let strangers: Vec<_> =
-                self.roster.present().filter(|&peer| peer != self.local && !self.spread.is_neighbor(peer)).collect();
+            let strangers: Vec<_> = self
+                .roster
+                .present()
+                .filter(|&peer| peer != self.local && !self.spread.is_neighbor(peer))
+                .collect();
             if let Some(&peer) = self.rng.pick(&strangers) {
                 self.probe(peer, now);
             }
@@ -283,7 +288,7 @@ impl<P: WirePeer> Group<P> {
         }
         if self.spread.forget_at <= now {
             self.spread.forget_at = now + self.config.gone_age / 2;
-            self.roster.forget_gone(self.config.gone_age, now);
+            self.roster.forget_gone(self.config.gone_age, now, self.clock.now_us(now));
             self.spread.unreachable.retain(|_, since| now - *since < UNREACHABLE);
             let roster = &self.roster;
             self.order.retain(|peer| peer == self.local || roster.record(peer).is_some());
@@ -348,7 +353,7 @@ impl<P: WirePeer> Group<P> {
             bytes += more;
             page.0.push(entry);
         }
-        for verdict in verdicts.iter().filter_map(|&peer| self.roster.verdict(peer)) {
+        for verdict in verdicts.iter().flat_map(|&peer| self.roster.verdicts(peer)) {
             if bytes + verdict_bytes_max::<P>() > room {
                 flush(&mut page, &mut bytes);
             }
@@ -584,7 +589,10 @@ impl<P: WirePeer> Group<P> {
             let Some(probe) = self.spread.probes.get_mut(&peer) else { continue };
             if probe.tries >= PROBE_TRIES || !self.roster.is_in(peer) {
                 self.spread.probes.remove(&peer);
-                self.suspect(peer, now);
+                // A participant between, who hears it, will tell if it falls silent.
+                if self.spread.between(peer).is_empty() {
+                    self.suspect(peer, now);
+                }
                 continue;
             }
             probe.tries += 1;

@@ -167,7 +167,12 @@ impl<P: WirePeer> Group<P> {
         }
         let (mut copies, mut fates) = (Vec::new(), Vec::new());
         let mut outbox = core::mem::replace(&mut self.outbox, super::Outbox::new());
-        outbox.send_due(now, |target, many, tries| self.path(target, many, tries, now), &mut copies, &mut fates);
+        outbox.send_due(
+            now,
+            |target, many, tries| self.path(target, many, tries, now),
+            &mut copies,
+            &mut fates,
+        );
         self.outbox = outbox;
         for fate in fates {
             self.tell_fate(fate, actions);
