@@ -49,6 +49,20 @@
 //! | chunks that wait to be passed on | 300 ms, 40 ms less for each layer above the base; of keyframes the frame's deadline | dropped and counted |
 //! | sealed chunks without their seal | 512 | dropped, and asked for again |
 //! | hops from the source | 32 | another parent is looked for |
+//!
+//! Of groups, besides:
+//!
+//! | what | limit | beyond it |
+//! |---|---|---|
+//! | participants | [`GroupOptions::participants_max`] | [`GroupEvent::Refused`]; who came last is [`GroupEvent::Removed`] |
+//! | records of participants, of those gone too | [`GroupConfig::records_max`] | the one gone longest goes, else the newcomer is not known here |
+//! | peers thrown out or banned | [`GroupConfig::verdicts_max`] | the command is refused, others' verdicts are not taken |
+//! | what a participant shows of itself | [`GroupOptions::metadata_bytes_max`] | the command is refused |
+//! | what is sent of the roster on request | 256 KiB a second | not answered, counted; asked for again |
+//! | own messages for some that are not acknowledged | [`GroupConfig::messages_waiting_max`], [`GroupConfig::messages_waiting_bytes_max`] | the command is refused |
+//! | messages for some that wait for earlier ones | 64 of a sender | not acknowledged, so they come again |
+//! | messages to everybody that wait for earlier ones | [`GroupConfig::order_waiting_max`] of a sender, 16 times that in all | the missing are given up and told; else refused and counted |
+//! | probes, peers asking too early, round trips remembered | 16, 64, 256 | not probed, asked again, measured again |
 #![no_std]
 #![deny(unreachable_pub)]
 

@@ -152,13 +152,21 @@ fn entry() -> impl Strategy<Value = RosterEntry<u64>> {
             version,
             status,
             profile: (status < 2).then_some(profile),
+            signature: if status < 2 { Bytes::from_static(b"signed") } else { Bytes::new() },
         },
     )
 }
 
 fn message() -> impl Strategy<Value = GroupMessage<u64>> {
     let verdict = (any::<u64>(), any::<u64>(), 0u64..1 << 50, prop::option::of(any::<u32>()), any::<bool>())
-        .prop_map(|(peer, by, at_us, out, banned)| Verdict { peer, by, at_us, out, banned });
+        .prop_map(|(peer, by, at_us, out, banned)| Verdict {
+            peer,
+            by,
+            at_us,
+            out,
+            banned,
+            signature: Bytes::new(),
+        });
     let target =
         |number: u64| (any::<u64>(), 0..number).prop_map(|(peer, after)| DirectedTarget { peer, after });
     let directed = (1u64..1 << 40).prop_flat_map(move |number| {

@@ -4,12 +4,15 @@ mod group_room;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use group_room::*;
 use suffuse::authority::{AuthorityError, AuthorityLimits, AuthoritySet, Policy};
 use suffuse::sim::{Fault, NodeId};
+use suffuse::wire::{FrameWriter, GroupMessage, Message, Profile, RosterEntry};
 use suffuse::{
-    CommandError, DeliveryRoute, Departure, GroupEvent, GroupRefusal, GroupSendOptions, GroupTarget, Guard,
-    Instant, ParticipantChange,
+    CommandError, Config, DeliveryRoute, Departure, Engine, GroupEvent, GroupOptions, GroupRefusal,
+    GroupSendOptions, GroupTarget, Guard, Input, Instant, JoinGroupOptions, ParticipantChange, Seed,
+    Signature, Signer, Verifier,
 };
 
 /// Founder 0 and moderator 1; everybody may talk.
@@ -64,7 +67,7 @@ fn leaving_forgets_everything() {
     let gone = act(&mut world, 2, |engine, _| engine.group_roster(ROOM));
     assert_eq!(gone, Err(CommandError::UnknownSwarm(ROOM)));
     act(&mut world, 2, |engine, now| {
-        engine.join_group(ROOM, suffuse::JoinGroupOptions::through([1]), Guard::new(), now)
+        engine.join_group(ROOM, JoinGroupOptions::through([1]), Guard::new(), now)
     })
     .unwrap();
     world.run_for(Duration::from_secs(1));
@@ -192,4 +195,77 @@ fn a_message_waits_for_who_is_away_or_fails_in_time() {
     assert!(has(&world, 0, |event| {
         matches!(event, GroupEvent::MessageDelivered { to: 3, route: DeliveryRoute::Stored, .. })
     }));
+}
+
+/// A keyed hash instead of a signature scheme: enough to tell the right key from a wrong one.
+struct Key(NodeId);
+
+impl Signer for Key {
+    fn sign(&self, message: &[u8]) -> Signature {
+        let digest = message.iter().fold(self.0 + 77, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23)
+        });
+        Signature::new(&digest.to_le_bytes()).unwrap()
+    }
+}
+
+struct Keys;
+
+impl Verifier<NodeId> for Keys {
+    fn verify(&self, signer: &NodeId, message: &[u8], signature: &[u8]) -> bool {
+        Key(*signer).sign(message).as_bytes() == signature
+    }
+}
+
+#[test]
+fn in_a_signed_group_nobody_speaks_for_another() {
+    let guard = |node| Guard::new().signed(Key(node), Keys);
+    let mut world = room(1, 8, 6);
+    act(&mut world, 0, |engine, now| engine.leave(ROOM, now)).unwrap();
+    act(&mut world, 0, |engine, now| engine.create_group(ROOM, GroupOptions::new(), guard(0), now)).unwrap();
+    for node in 1..4 {
+        world.add(|birth| {
+            let mut engine = Engine::new(birth.node, Config::small(), birth.seed, birth.now).unwrap();
+            engine.join_group(ROOM, JoinGroupOptions::through([0]), guard(node), birth.now).unwrap();
+            engine
+        });
+    }
+    world.run_for(Duration::from_secs(1));
+    assert!((0..4).all(|node| roster(&world, node).len() == 4));
+    let change = ParticipantChange::default().audio(true);
+    act(&mut world, 2, |engine, now| engine.set_participant(ROOM, change, now)).unwrap();
+    say(&mut world, 2, GroupTarget::Everybody, "genuine");
+    world.run_for(Duration::from_secs(1));
+    let audio = |world: &Room| {
+        let roster = world.host(0).unwrap().group_roster(ROOM).unwrap();
+        roster.iter().find(|participant| participant.peer == 2).unwrap().audio
+    };
+    assert!(audio(&world));
+    assert_eq!(heard(&world, 0).len(), 1);
+
+    // 1 says that 2 has switched off its sound, with a signature of its own.
+    let profile = Profile {
+        joined_us: 0,
+        switches: 0,
+        claim_us: Some(1),
+        handover: None,
+        taken_us: 0,
+        metadata: Bytes::new(),
+    };
+    for signature in [Bytes::new(), Bytes::copy_from_slice(Key(1).sign(b"2").as_bytes())] {
+        let profile = Some(profile.clone());
+        let entry = RosterEntry { peer: 2u64, incarnation: 9, version: 900, status: 0, profile, signature };
+        let message = GroupMessage::Roster { entries: vec![entry], verdicts: Vec::new() };
+        let mut writer = FrameWriter::new(1_200);
+        writer.push(ROOM.tag(), &Message::Group(message), world.now());
+        let frame = writer.finish();
+        act(&mut world, 0, |engine, now| engine.handle_input(Input::Received { from: 1, frame }, now));
+    }
+    assert!(audio(&world) && holder(&world, 0).is_none());
+    assert_eq!(world.host(0).unwrap().group_stats(ROOM).unwrap().entries_refused, 2);
+
+    let listener = Guard::new().verified(Keys);
+    let mut engine = Engine::new(9u64, Config::small(), Seed::from_u64(9), Instant::ZERO).unwrap();
+    let refused = engine.create_group(ROOM, GroupOptions::new(), listener, Instant::ZERO);
+    assert_eq!(refused, Err(CommandError::NoSigner));
 }

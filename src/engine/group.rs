@@ -39,8 +39,8 @@ impl<P: WirePeer> Engine<P> {
     /// ```
     ///
     /// # Errors
-    /// A swarm with this id or tag is joined already, there are too many swarms, or an option is outside its range. Nothing
-    /// was changed.
+    /// A swarm with this id or tag is joined already, there are too many swarms, an option is outside its range, or the
+    /// group is signed and the guard has no signer. Nothing was changed.
     pub fn create_group(
         &mut self,
         swarm: SwarmId,
@@ -50,6 +50,7 @@ impl<P: WirePeer> Engine<P> {
     ) -> Result<(), CommandError> {
         let tag = self.vacant(swarm)?;
         options.validate::<P>(self.config.group.records_max, self.config.frame_bytes_max)?;
+        check_signer(&guard)?;
         check_retention(options.retention)?;
         let now = self.advance(now);
         let (local, epoch, seed) = (self.local, self.epoch_min, self.next_seed());
@@ -64,7 +65,8 @@ impl<P: WirePeer> Engine<P> {
     ///
     /// # Errors
     /// A swarm with this id or tag is joined already, there are too many swarms or contacts or no contact, the engine was
-    /// named as its own contact, or the retention cannot work. Nothing was changed.
+    /// named as its own contact, the retention cannot work, or the group is signed and the guard has no signer. Nothing was
+    /// changed.
     pub fn join_group(
         &mut self,
         swarm: SwarmId,
@@ -76,6 +78,7 @@ impl<P: WirePeer> Engine<P> {
         if options.contacts.is_empty() {
             return Err(CommandError::NoContacts);
         }
+        check_signer(&guard)?;
         self.check_peers(&options.contacts)?;
         check_retention(options.retention)?;
         let now = self.advance(now);
@@ -326,4 +329,9 @@ impl<P: WirePeer> Engine<P> {
             }
         });
     }
+}
+
+/// Every participant says something of itself, so it must be able to sign where that is wanted.
+fn check_signer<P: WirePeer>(guard: &Guard<P>) -> Result<(), CommandError> {
+    if guard.can_sign() { Ok(()) } else { Err(CommandError::NoSigner) }
 }

@@ -237,6 +237,27 @@ impl<P: WirePeer> Topic<P> {
         self.guard.seal_bytes_max()
     }
 
+    /// Whether updates, and whatever else is said in the name of somebody, must be signed.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.guard.is_signed()
+    }
+
+    /// The signature of something that this node says beside gossip; nothing in a topic that is not signed.
+    pub(crate) fn seal(&mut self, data: &Data<P>) -> Bytes {
+        self.guard.seal(self.swarm, data)
+    }
+
+    /// Judges the signature of something that was said beside gossip.
+    pub(crate) fn verify(&mut self, from: P, data: &Data<P>, now: Instant) -> Verdict {
+        let verdict = self.guard.verify(from, self.swarm, data, now);
+        match verdict {
+            Verdict::Forged(_) => self.guard_stats.forged += 1,
+            Verdict::Postpone => self.guard_stats.postponed += 1,
+            Verdict::Pass | Verdict::Refuse(_) => {}
+        }
+        verdict
+    }
+
     /// A peer that is no neighbour behaves as if it were.
     pub(crate) fn refuse_stranger(&mut self, from: P, now: Instant, actions: &mut SwarmActions<P>) {
         self.views.refuse_stranger(from, now, &mut self.view_actions);

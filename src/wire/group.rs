@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::codec::{Measure, Put, Reader, WireError, WirePeer};
 use super::frame::{put_list, read_bool, read_list};
+use crate::authority::Signature;
 use crate::id::SwarmId;
 
 /// The group protocol, beside gossip: who is in, and messages that are not for everybody.
@@ -80,6 +81,8 @@ pub struct RosterEntry<P> {
     pub status: u8,
     /// What it says of itself, while it is in.
     pub profile: Option<Profile<P>>,
+    /// What it signed of that; empty in groups that are not signed, and without a profile.
+    pub signature: Bytes,
 }
 
 /// What a participant says of itself.
@@ -110,8 +113,8 @@ pub struct Handover<P> {
     pub at_us: u64,
 }
 
-/// What a moderator decided about a peer. The newest counts; lives once thrown out stay out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a moderator decided about a peer. That about the latest life counts, and of two the newer one.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Verdict<P> {
     /// About whom.
     pub peer: P,
@@ -123,6 +126,8 @@ pub struct Verdict<P> {
     pub out: Option<u32>,
     /// Whether later lives are kept out.
     pub banned: bool,
+    /// What the moderator signed of that; empty in groups that are not signed.
+    pub signature: Bytes,
 }
 
 /// A sign of life.
@@ -213,7 +218,21 @@ pub(crate) fn roster_entry_bytes<P: WirePeer>(entry: &RosterEntry<P>) -> usize {
 
 /// What a verdict takes in a message, at most.
 pub(crate) fn verdict_bytes_max<P: WirePeer>() -> usize {
-    2 * P::WIRE_BYTES + 10 + 1 + 4
+    2 * P::WIRE_BYTES + 10 + 1 + 4 + 1 + Signature::BYTES_MAX
+}
+
+/// What a participant signs of itself.
+pub(crate) fn profile_bytes<P: WirePeer>(profile: &Profile<P>) -> Bytes {
+    let mut bytes = Vec::new();
+    put_profile(&mut bytes, profile);
+    Bytes::from(bytes)
+}
+
+/// What a moderator signs of its decision.
+pub(crate) fn verdict_bytes<P: WirePeer>(verdict: &Verdict<P>) -> Bytes {
+    let mut bytes = Vec::new();
+    put_verdict(&mut bytes, &Verdict { signature: Bytes::new(), ..verdict.clone() });
+    Bytes::from(bytes)
 }
 
 pub(super) fn kind<P>(message: &GroupMessage<P>) -> u8 {
@@ -339,6 +358,11 @@ fn put_entry<P: WirePeer>(out: &mut impl Put, entry: &RosterEntry<P>) {
     out.put_varint(entry.version.into());
     out.put_u8(entry.status);
     let Some(profile) = entry.profile.as_ref().filter(|_| entry.status < STATUS_GONE) else { return };
+    put_profile(out, profile);
+    put_signature(out, &entry.signature);
+}
+
+fn put_profile<P: WirePeer>(out: &mut impl Put, profile: &Profile<P>) {
     out.put_varint(profile.joined_us);
     let claim = if profile.claim_us.is_some() { HAS_CLAIM } else { 0 };
     let handover = if profile.handover.is_some() { HAS_HANDOVER } else { 0 };
@@ -364,8 +388,12 @@ fn read_entry<P: WirePeer>(reader: &mut Reader<'_>) -> Result<RosterEntry<P>, Wi
     if status > STATUS_MAX {
         return Err(WireError::Range);
     }
-    let profile = if status < STATUS_GONE { Some(read_profile(reader)?) } else { None };
-    Ok(RosterEntry { peer, incarnation, version, status, profile })
+    let (profile, signature) = if status < STATUS_GONE {
+        (Some(read_profile(reader)?), read_signature(reader)?)
+    } else {
+        (None, Bytes::new())
+    };
+    Ok(RosterEntry { peer, incarnation, version, status, profile, signature })
 }
 
 fn read_profile<P: WirePeer>(reader: &mut Reader<'_>) -> Result<Profile<P>, WireError> {
@@ -392,6 +420,17 @@ fn put_verdict<P: WirePeer>(out: &mut impl Put, verdict: &Verdict<P>) {
     if let Some(incarnation) = verdict.out {
         out.put(&incarnation.to_le_bytes());
     }
+    put_signature(out, &verdict.signature);
+}
+
+fn put_signature(out: &mut impl Put, signature: &Bytes) {
+    out.put_varint(signature.len() as u64);
+    out.put(signature);
+}
+
+fn read_signature(reader: &mut Reader<'_>) -> Result<Bytes, WireError> {
+    let length = reader.count(1)?;
+    reader.take(length).map(Bytes::copy_from_slice)
 }
 
 fn read_verdict<P: WirePeer>(reader: &mut Reader<'_>) -> Result<Verdict<P>, WireError> {
@@ -402,7 +441,8 @@ fn read_verdict<P: WirePeer>(reader: &mut Reader<'_>) -> Result<Verdict<P>, Wire
         return Err(WireError::Range);
     }
     let out = if flags & 1 != 0 { Some(reader.u32()?) } else { None };
-    Ok(Verdict { peer, by, at_us, out, banned: flags & 2 != 0 })
+    let signature = read_signature(reader)?;
+    Ok(Verdict { peer, by, at_us, out, banned: flags & 2 != 0, signature })
 }
 
 fn read_directed<P: WirePeer>(reader: &mut Reader<'_>) -> Result<Directed<P>, WireError> {

@@ -29,7 +29,9 @@ pub use frame::{FrameReader, FrameWriter, VERSION, message_bytes_max};
 pub use group::{
     Ack, Beat, Directed, DirectedTarget, GroupMessage, Handover, Profile, RosterEntry, Verdict, Welcome,
 };
-pub(crate) use group::{ROSTER_PARTS, STATUS_GONE, roster_entry_bytes, verdict_bytes_max};
+pub(crate) use group::{
+    ROSTER_PARTS, STATUS_GONE, profile_bytes, roster_entry_bytes, verdict_bytes, verdict_bytes_max,
+};
 pub use message::{
     Data, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem,
     SyncKnown, ViewEntry,

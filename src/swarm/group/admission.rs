@@ -7,8 +7,10 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use bytes::Bytes;
+
 use super::roster::{Merged, SURPLUS};
-use super::{Group, Stage};
+use super::{Group, Stage, signed_verdict};
 use crate::authority::{AuthorityChange, AuthorityError, AuthoritySet};
 use crate::error::CommandError;
 use crate::io::{Class, GroupEvent, GroupRefusal};
@@ -220,7 +222,10 @@ impl<P: WirePeer> Group<P> {
     /// Throws a peer out, bans it, or lets it come again.
     pub(crate) fn judge(&mut self, peer: P, banned: bool, now: Instant, actions: &mut SwarmActions<P>) {
         let out = self.roster.record(peer).map(|record| record.incarnation);
-        let verdict = Verdict { peer, by: self.local, at_us: self.clock.stamp(now), out, banned };
+        let (by, at_us, signature) = (self.local, self.clock.stamp(now), Bytes::new());
+        let out = out.max(self.roster.thrown_out(peer));
+        let mut verdict = Verdict { peer, by, at_us, out, banned, signature };
+        verdict.signature = self.topic.seal(&signed_verdict(&verdict));
         self.take_verdict(&verdict, None, now, actions);
         self.send(
             peer,

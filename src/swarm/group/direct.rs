@@ -179,11 +179,12 @@ impl<P: PeerId> Outbox<P> {
         self.at = next;
     }
 
-    /// A receiver has a message. What it became, if that is news.
-    pub(super) fn on_ack(&mut self, number: u64, by: P, relayed: bool) -> Option<Fate<P>> {
+    /// A receiver has a message. What became of it, if that is news, and whether it was sent on several ways.
+    pub(super) fn on_ack(&mut self, number: u64, by: P, relayed: bool) -> Option<(Fate<P>, bool)> {
         let sent = self.sent.get_mut(&number)?;
         let place = sent.targets.iter().position(|pending| pending.peer == by)?;
         let pending = sent.targets.remove(place);
+        let several = !sent.many && pending.tries > 1;
         if sent.targets.is_empty() {
             self.bytes -= sent.body.len();
             self.sent.remove(&number);
@@ -193,7 +194,7 @@ impl<P: PeerId> Outbox<P> {
             (false, true) => DeliveryRoute::Relayed,
             (false, false) => DeliveryRoute::Direct,
         };
-        Some(Fate::Delivered { number, to: by, route })
+        Some((Fate::Delivered { number, to: by, route }, several))
     }
 
     /// Somebody is in, again or for the first time: what waits for it goes out at once.
@@ -388,7 +389,7 @@ mod tests {
         assert_eq!(outbox.poll_timeout(), Some(back));
         assert_eq!(send(&mut outbox, back, |to, _, _| Path::Link { to, rtt: RTT }).len(), 1);
         let route = DeliveryRoute::Stored;
-        assert_eq!(outbox.on_ack(number, 1, false), Some(Fate::Delivered { number, to: 1, route }));
+        assert_eq!(outbox.on_ack(number, 1, false), Some((Fate::Delivered { number, to: 1, route }, false)));
         assert_eq!((outbox.on_ack(number, 1, false), outbox.waiting()), (None, (0, 0)));
     }
 

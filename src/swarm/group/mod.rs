@@ -38,13 +38,14 @@ pub use options::{
 use super::{Guard, SwarmAction, SwarmActions, Topic, TopicOptions};
 use crate::config::{Config, GroupConfig};
 use crate::error::CommandError;
-use crate::id::{Epoch, StateId, SwarmId};
+use crate::id::{Epoch, Priority, StateId, SwarmId};
 use crate::io::{Class, Departure, Event, GroupEvent, Offence};
 use crate::rng::{Rng, Seed};
 use crate::stats::GroupStats;
 use crate::time::Instant;
 use crate::wire::{
-    GossipMessage, GroupMessage, Handover, MembershipMessage, Message, Profile, RosterEntry, WirePeer,
+    Data, GossipMessage, GroupMessage, Handover, MembershipMessage, Message, Profile, RosterEntry, Verdict,
+    WirePeer, profile_bytes, verdict_bytes,
 };
 use admission::Admission;
 use clock::GroupClock;
@@ -101,6 +102,10 @@ struct Own<P> {
 
 /// The state of messages to everybody.
 pub(crate) const TALK: StateId = StateId(0);
+
+/// What entries and verdicts are signed as: never the states of updates.
+const ROSTER: StateId = StateId(1);
+const VERDICT: StateId = StateId(2);
 
 impl<P: WirePeer> Group<P> {
     /// The first participant's end.
@@ -270,7 +275,9 @@ impl<P: WirePeer> Group<P> {
     pub(crate) fn leave(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         if self.stage == Stage::In {
             self.own.version = self.own.version.saturating_add(1);
-            let entry = RosterEntry { status: LEFT, profile: None, ..self.own_entry() };
+            let (peer, incarnation, version) = (self.local, self.own.incarnation, self.own.version);
+            let signature = Bytes::new();
+            let entry = RosterEntry { peer, incarnation, version, status: LEFT, profile: None, signature };
             self.roster.merge(&entry, now);
             self.spread.note(self.local, None, now);
             self.flush(now, actions);
@@ -416,13 +423,18 @@ impl<P: WirePeer> Group<P> {
 
     // --- own entry, events ----------------------------------------------------------------------------------------
 
-    fn own_entry(&self) -> RosterEntry<P> {
+    /// What this node says of itself, signed in a signed group.
+    fn own_entry(&mut self) -> RosterEntry<P> {
+        let own = &self.own;
+        let data = signed_entry(self.local, own.incarnation, own.version, &own.profile, &Bytes::new());
+        let signature = self.topic.seal(&data);
         RosterEntry {
             peer: self.local,
             incarnation: self.own.incarnation,
             version: self.own.version,
             status: PRESENT,
             profile: Some(self.own.profile.clone()),
+            signature,
         }
     }
 
@@ -529,6 +541,47 @@ impl<P: WirePeer> Group<P> {
 
     fn misbehaved(&self, peer: P, actions: &mut SwarmActions<P>) {
         actions.push(SwarmAction::Misbehaved(peer, Offence::Nonsense));
+    }
+}
+
+/// An entry in the form in which it is signed: as an update of its participant.
+fn signed_entry<P: WirePeer>(
+    peer: P,
+    incarnation: u32,
+    version: u32,
+    profile: &Profile<P>,
+    signature: &Bytes,
+) -> Data<P> {
+    signed(peer, Epoch(incarnation), version.into(), ROSTER, profile_bytes(profile), signature)
+}
+
+/// A verdict in the form in which it is signed: as an update of its moderator.
+fn signed_verdict<P: WirePeer>(verdict: &Verdict<P>) -> Data<P> {
+    let body = verdict_bytes(verdict);
+    signed(verdict.by, Epoch(0), verdict.at_us, VERDICT, body, &verdict.signature)
+}
+
+fn signed<P>(
+    origin: P,
+    epoch: Epoch,
+    sequence: u64,
+    state: StateId,
+    body: Bytes,
+    signature: &Bytes,
+) -> Data<P> {
+    Data {
+        origin,
+        epoch,
+        sequence,
+        state,
+        priority: Priority::Normal,
+        keyframe: false,
+        layer: 0,
+        hops: 0,
+        pulled: false,
+        born: Instant::ZERO,
+        body,
+        signature: signature.clone(),
     }
 }
 

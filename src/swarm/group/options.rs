@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::authority::Signature;
 use crate::error::CommandError;
 use crate::id::Priority;
 use crate::log::Retention;
@@ -206,9 +207,10 @@ pub(super) fn participant<P: WirePeer>(peer: P, profile: &Profile<P>, holder: Op
     }
 }
 
-/// Room for metadata where a frame carries one entry: beside it two peers, six numbers, and what is around them.
+/// Room for metadata where a frame carries one entry: beside it two peers, six numbers, a signature, and what is around
+/// them.
 pub(super) fn metadata_bytes_max<P: WirePeer>(frame_bytes_max: usize) -> usize {
-    frame_bytes_max.saturating_sub(2 * P::WIRE_BYTES + 96)
+    frame_bytes_max.saturating_sub(2 * P::WIRE_BYTES + 96 + 1 + Signature::BYTES_MAX)
 }
 
 const VIDEO: u8 = 1;

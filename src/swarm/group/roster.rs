@@ -9,6 +9,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use bytes::Bytes;
+
 use crate::rng::mix;
 use crate::time::Instant;
 use crate::wire::{Profile, ROSTER_PARTS, RosterEntry, STATUS_GONE, Verdict, WirePeer};
@@ -28,6 +30,8 @@ pub(super) struct Record<P> {
     pub(super) status: u8,
     /// What it said of itself; `None` once it is gone.
     pub(super) profile: Option<Box<Profile<P>>>,
+    /// What it signed of that.
+    pub(super) signature: Bytes,
     /// When the status was first seen here.
     pub(super) since: Instant,
     /// Whether it is in: present or suspected, and not thrown out.
@@ -108,6 +112,7 @@ impl<P: WirePeer> Roster<P> {
             version: entry.version,
             status: entry.status,
             profile: entry.profile.clone().filter(|_| !gone).map(Box::new),
+            signature: entry.signature.clone(),
             since: now,
             listed: false,
         };
@@ -133,19 +138,15 @@ impl<P: WirePeer> Roster<P> {
             return false;
         }
         let place = usize::from(by_founder);
-        let known = self.verdicts.get(&peer).and_then(|verdicts| verdicts[place]);
-        let mut merged = *verdict;
-        if let Some(known) = known {
-            let rank = |verdict: &Verdict<P>| (verdict.at_us, verdict.by, verdict.banned);
-            let newer = if rank(&known) > rank(verdict) { known } else { *verdict };
-            merged = Verdict { out: known.out.max(verdict.out), ..newer };
-            if merged == known {
-                return false;
-            }
+        let known = self.verdicts.get(&peer).and_then(|verdicts| verdicts[place].as_ref());
+        // Who knew the later life knows better.
+        let rank = |verdict: &Verdict<P>| (verdict.out, verdict.at_us, verdict.by, verdict.banned);
+        if known.is_some_and(|known| rank(known) >= rank(verdict)) {
+            return false;
         }
         self.unlist(peer);
         let before = self.ban_hash(peer);
-        self.verdicts.entry(peer).or_insert([None; 2])[place] = Some(merged);
+        self.verdicts.entry(peer).or_insert([None, None])[place] = Some(verdict.clone());
         self.add_to_part(peer, self.ban_hash(peer).wrapping_sub(before));
         self.list(peer);
         true
@@ -162,6 +163,7 @@ impl<P: WirePeer> Roster<P> {
             record.since = now;
             if status >= STATUS_GONE {
                 record.profile = None;
+                record.signature = Bytes::new();
             }
         }
         self.list(peer);
@@ -176,6 +178,7 @@ impl<P: WirePeer> Roster<P> {
             version: record.version,
             status: record.status,
             profile: record.profile.as_deref().cloned(),
+            signature: record.signature.clone(),
         })
     }
 
@@ -205,13 +208,14 @@ impl<P: WirePeer> Roster<P> {
     /// Whether the peer is banned. What the founder decides only the founder can undo.
     pub(super) fn is_banned(&self, peer: P) -> bool {
         let Some([by_moderator, by_founder]) = self.verdicts.get(&peer) else { return false };
-        let founder_us = by_founder.map_or(0, |verdict| verdict.at_us);
-        by_founder.is_some_and(|verdict| verdict.banned)
-            || by_moderator.is_some_and(|verdict| verdict.banned && verdict.at_us > founder_us)
+        let founder_us = by_founder.as_ref().map_or(0, |verdict| verdict.at_us);
+        by_founder.as_ref().is_some_and(|verdict| verdict.banned)
+            || by_moderator.as_ref().is_some_and(|verdict| verdict.banned && verdict.at_us > founder_us)
     }
 
     pub(super) fn is_banned_by_founder(&self, peer: P) -> bool {
-        self.verdicts.get(&peer).and_then(|verdicts| verdicts[1]).is_some_and(|verdict| verdict.banned)
+        let by_founder = self.verdicts.get(&peer).and_then(|verdicts| verdicts[1].as_ref());
+        by_founder.is_some_and(|verdict| verdict.banned)
     }
 
     /// The newest life of a peer that was thrown out.
@@ -372,7 +376,6 @@ fn record_hash<P: WirePeer>(peer: P, record: &Record<P>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     fn entry(peer: u64, incarnation: u32, version: u32, status: u8) -> RosterEntry<u64> {
@@ -385,7 +388,7 @@ mod tests {
             metadata: Bytes::new(),
         };
         let profile = (status < STATUS_GONE).then_some(profile);
-        RosterEntry { peer, incarnation, version, status, profile }
+        RosterEntry { peer, incarnation, version, status, profile, signature: Bytes::new() }
     }
 
     fn roster() -> Roster<u64> {
@@ -431,11 +434,12 @@ mod tests {
         let mut roster = roster();
         let now = Instant::ZERO;
         roster.merge(&entry(1, 3, 1, PRESENT), now);
-        let verdict = Verdict { peer: 1, by: 2, at_us: 5, out: Some(3), banned: false };
+        let verdict =
+            Verdict { peer: 1, by: 2, at_us: 5, out: Some(3), banned: false, signature: Bytes::new() };
         assert!(roster.judge(&verdict, false) && !roster.is_in(1));
         assert_eq!(roster.merge(&entry(1, 3, 7, PRESENT), now), Merged::Noted);
         assert_eq!(roster.merge(&entry(1, 4, 1, PRESENT), now), Merged::Joined);
-        let ban = Verdict { at_us: 6, banned: true, ..verdict };
+        let ban = Verdict { at_us: 6, banned: true, ..verdict.clone() };
         assert!(roster.judge(&ban, false) && !roster.is_in(1));
         assert!(!roster.judge(&verdict, false), "an older verdict says nothing new");
         assert_eq!(roster.merge(&entry(1, 5, 1, PRESENT), now), Merged::Noted);
@@ -445,7 +449,8 @@ mod tests {
     #[test]
     fn what_the_founder_decided_only_the_founder_undoes() {
         let mut roster = roster();
-        let verdict = |by, at_us, banned| Verdict { peer: 1u64, by, at_us, out: None, banned };
+        let verdict =
+            |by, at_us, banned| Verdict { peer: 1u64, by, at_us, out: None, banned, signature: Bytes::new() };
         roster.judge(&verdict(0, 5, true), true);
         roster.judge(&verdict(2, 6, false), false);
         assert!(roster.is_banned(1));
@@ -475,7 +480,7 @@ mod tests {
                         None => {
                             let (peer, by, out, banned) = verdicts[step - entries.len()];
                             let at_us = by;
-                            roster.judge(&Verdict { peer, by, at_us, out, banned }, by == 0);
+                            roster.judge(&Verdict { peer, by, at_us, out, banned, signature: Bytes::new() }, by == 0);
                         }
                     }
                 }

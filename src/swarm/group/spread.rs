@@ -11,15 +11,14 @@ use core::time::Duration;
 
 use super::direct::DeliveryRoute;
 use super::roster::{LOST, Merged, PRESENT, SUSPECTED};
-use super::{Group, Stage};
+use super::{Group, Stage, signed_entry, signed_verdict};
 use crate::config::GroupConfig;
 use crate::io::Class;
 use crate::rng::Rng;
-use crate::swarm::SwarmActions;
+use crate::swarm::guard::Verdict;
+use crate::swarm::{SwarmAction, SwarmActions};
 use crate::time::Instant;
-use crate::wire::{
-    Beat, GroupMessage, RosterEntry, Verdict, WirePeer, roster_entry_bytes, verdict_bytes_max,
-};
+use crate::wire::{self, Beat, GroupMessage, RosterEntry, WirePeer, roster_entry_bytes, verdict_bytes_max};
 
 /// News are gathered for this long, so that many share a frame.
 const GATHER: Duration = Duration::from_millis(5);
@@ -201,13 +200,12 @@ impl<P: WirePeer> Spread<P> {
     }
 
     /// Somebody acknowledged a message. Through others, although a link was tried: links to it do not work.
-    pub(super) fn note_reached(&mut self, peer: P, route: DeliveryRoute, now: Instant) {
-        if route == DeliveryRoute::Stored {
-            return;
-        }
-        if route == DeliveryRoute::Direct || self.is_neighbor(peer) {
+    pub(super) fn note_reached(&mut self, peer: P, route: DeliveryRoute, several: bool, now: Instant) {
+        if route == DeliveryRoute::Direct {
             self.unreachable.remove(&peer);
-        } else if self.unreachable.len() < RTTS_MAX || self.unreachable.contains_key(&peer) {
+        }
+        let has_room = self.unreachable.len() < RTTS_MAX || self.unreachable.contains_key(&peer);
+        if route == DeliveryRoute::Relayed && several && has_room && !self.is_neighbor(peer) {
             self.unreachable.insert(peer, now);
         }
     }
@@ -338,7 +336,7 @@ impl<P: WirePeer> Group<P> {
         let room = self.frame_bytes_max.saturating_sub(PAGE_HEADER_BYTES);
         let (mut sent, mut bytes) = (0, 0);
         let mut page = (Vec::new(), Vec::new());
-        let mut flush = |page: &mut (Vec<RosterEntry<P>>, Vec<Verdict<P>>), bytes: &mut usize| {
+        let mut flush = |page: &mut (Vec<RosterEntry<P>>, Vec<wire::Verdict<P>>), bytes: &mut usize| {
             let (entries, verdicts) = core::mem::take(page);
             if !entries.is_empty() || !verdicts.is_empty() {
                 sent += PAGE_HEADER_BYTES + core::mem::take(bytes);
@@ -358,7 +356,7 @@ impl<P: WirePeer> Group<P> {
                 flush(&mut page, &mut bytes);
             }
             bytes += verdict_bytes_max::<P>();
-            page.1.push(*verdict);
+            page.1.push(verdict.clone());
         }
         flush(&mut page, &mut bytes);
         sent
@@ -368,7 +366,7 @@ impl<P: WirePeer> Group<P> {
         &mut self,
         from: P,
         entries: &[RosterEntry<P>],
-        verdicts: &[Verdict<P>],
+        verdicts: &[wire::Verdict<P>],
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) {
@@ -389,6 +387,18 @@ impl<P: WirePeer> Group<P> {
                 }
                 continue;
             }
+            match self.verify_entry(from, entry, now) {
+                Verdict::Pass | Verdict::Refuse(_) => {}
+                Verdict::Postpone => {
+                    self.stats.entries_refused += 1;
+                    continue;
+                }
+                Verdict::Forged(offence) => {
+                    self.stats.entries_refused += 1;
+                    actions.push(SwarmAction::Misbehaved(from, offence));
+                    continue;
+                }
+            }
             let merged = self.roster.merge(entry, now);
             match merged {
                 Merged::Known => self.stats.entries_known += 1,
@@ -408,7 +418,9 @@ impl<P: WirePeer> Group<P> {
             self.tell_merged(entry.peer, merged, now, actions);
         }
         for verdict in verdicts {
-            if self.may_judge(verdict.by, verdict.peer).is_err() || !self.clock.observe(verdict.at_us, now) {
+            let genuine = self.verify_verdict(from, verdict, now) == Verdict::Pass;
+            let may = genuine && self.may_judge(verdict.by, verdict.peer).is_ok();
+            if !may || !self.clock.observe(verdict.at_us, now) {
                 self.stats.entries_refused += 1;
                 self.misbehaved(from, actions);
                 continue;
@@ -419,6 +431,29 @@ impl<P: WirePeer> Group<P> {
             }
         }
         self.send_records(from, &newer, &[], Class::High, actions);
+    }
+
+    /// Whether an entry that says something new is that of its participant. What others note of somebody is not signed: it is
+    /// no more than a question to the one concerned.
+    fn verify_entry(&mut self, from: P, entry: &RosterEntry<P>, now: Instant) -> Verdict {
+        let Some(profile) = entry.profile.as_ref().filter(|_| self.topic.is_signed()) else {
+            return Verdict::Pass;
+        };
+        let known = self.roster.record(entry.peer);
+        if known.is_some_and(|known| (known.incarnation, known.version) >= (entry.incarnation, entry.version))
+        {
+            // A suspicion of what was verified when it came, or nothing new.
+            return Verdict::Pass;
+        }
+        let data = signed_entry(entry.peer, entry.incarnation, entry.version, profile, &entry.signature);
+        self.topic.verify(from, &data, now)
+    }
+
+    fn verify_verdict(&mut self, from: P, verdict: &wire::Verdict<P>, now: Instant) -> Verdict {
+        if !self.topic.is_signed() || self.roster.verdicts(verdict.peer).any(|known| known == verdict) {
+            return Verdict::Pass;
+        }
+        self.topic.verify(from, &signed_verdict(verdict), now)
     }
 
     /// Whether a participant of this group can have written that.

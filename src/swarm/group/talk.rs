@@ -297,9 +297,9 @@ impl<P: WirePeer> Group<P> {
         if ack.incarnation != self.own.incarnation || !ack.relayed && ack.by != from {
             return;
         }
-        if let Some(fate) = self.outbox.on_ack(ack.number, ack.by, ack.relayed) {
+        if let Some((fate, several)) = self.outbox.on_ack(ack.number, ack.by, ack.relayed) {
             if let Fate::Delivered { route, .. } = fate {
-                self.spread.note_reached(ack.by, route, now);
+                self.spread.note_reached(ack.by, route, several, now);
             }
             self.tell_fate(fate, actions);
         }
