@@ -60,7 +60,7 @@
 //! | what a participant shows of itself | [`GroupOptions::metadata_bytes_max`] | the command is refused |
 //! | what is sent of the roster on request | 256 KiB a second | not answered, counted; asked for again |
 //! | own messages for some that are not acknowledged | [`GroupConfig::messages_waiting_max`], [`GroupConfig::messages_waiting_bytes_max`] | the command is refused |
-//! | messages for some that wait for earlier ones | 64 of a sender | not acknowledged, so they come again |
+//! | messages for some that wait for earlier ones | 64 of a sender, 4,096 in all | not acknowledged, so they come again |
 //! | messages to everybody that wait for earlier ones | [`GroupConfig::order_waiting_max`] of a sender, 16 times that in all | the missing are given up and told; else refused and counted |
 //! | probes, peers asking too early, round trips remembered | 16, 64, 256 | not probed, asked again, measured again |
 #![no_std]

@@ -69,8 +69,8 @@ pub(crate) struct Topic<P: WirePeer> {
     guard_stats: GuardStats,
     authority_changes: Vec<AuthorityChange<P>>,
     neighbors: usize,
-    /// Part of a livestream, which tells itself who has joined.
-    is_chat: bool,
+    /// Part of a livestream or a group, which tells itself who has joined.
+    is_part: bool,
     view_actions: Vec<ViewAction<P>>,
     gossip_actions: Vec<GossipAction<P>>,
 }
@@ -98,15 +98,15 @@ impl<P: WirePeer> Topic<P> {
             guard_stats: GuardStats::default(),
             authority_changes: Vec::new(),
             neighbors: 0,
-            is_chat: false,
+            is_part: false,
             view_actions: Vec::new(),
             gossip_actions: Vec::new(),
         }
     }
 
-    /// The same, as the chat of a livestream: it says nothing of having joined.
-    pub(crate) fn beside_livestream(mut self) -> Self {
-        self.is_chat = true;
+    /// The same, as a part of a livestream or a group: it says nothing of having joined.
+    pub(crate) fn as_part(mut self) -> Self {
+        self.is_part = true;
         self
     }
 
@@ -349,7 +349,7 @@ impl<P: WirePeer> Topic<P> {
                     self.gossip.neighbor_up(peer, now);
                     self.neighbors += 1;
                     actions.push(SwarmAction::Hold(peer));
-                    if self.neighbors == 1 && !self.is_chat {
+                    if self.neighbors == 1 && !self.is_part {
                         actions.push(SwarmAction::Event(Event::Joined { swarm: self.swarm }));
                     }
                     actions.push(SwarmAction::Event(Event::NeighborUp { swarm: self.swarm, peer }));
@@ -359,7 +359,7 @@ impl<P: WirePeer> Topic<P> {
                     actions.push(SwarmAction::Release(peer));
                     actions.push(SwarmAction::Event(Event::NeighborDown { swarm: self.swarm, peer }));
                     self.neighbors -= 1;
-                    if self.neighbors == 0 && !self.is_chat {
+                    if self.neighbors == 0 && !self.is_part {
                         actions.push(SwarmAction::Event(Event::Isolated { swarm: self.swarm }));
                     }
                 }

@@ -51,6 +51,15 @@ impl<P: WirePeer> Admission<P> {
 }
 
 impl<P: WirePeer> Group<P> {
+    /// Whether anything about the group can be taken from a peer: it takes part, or did, or was let in here, or lets this node in.
+    pub(super) fn is_acquainted(&self, peer: P) -> bool {
+        let known = self.roster.record(peer);
+        known.is_some_and(|record| !self.roster.is_out(peer, record.incarnation))
+            || self.admission.contacts.contains(&peer)
+            || self.admission.reserved.iter().any(|(other, _)| *other == peer)
+            || self.spread.is_neighbor(peer) && !self.roster.is_banned(peer)
+    }
+
     /// Asks the contacts in turn, for as long as it takes.
     pub(super) fn ask_to_join(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         if self.admission.ask_at > now || self.admission.contacts.is_empty() {

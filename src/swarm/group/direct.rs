@@ -266,6 +266,8 @@ pub(super) enum Taken {
 #[derive(Debug)]
 pub(super) struct Inbox<P> {
     senders: BTreeMap<P, From<P>>,
+    /// Messages that wait, of all senders.
+    waiting: usize,
 }
 
 #[derive(Debug)]
@@ -278,15 +280,19 @@ struct From<P> {
 /// Messages of one sender that wait for others; it sends again what found no room.
 const WAITING_MAX: usize = 64;
 
+/// Such messages of all senders.
+const WAITING_IN_ALL_MAX: usize = 4_096;
+
 impl<P: PeerId> Inbox<P> {
     pub(super) fn new() -> Self {
-        Self { senders: BTreeMap::new() }
+        Self { senders: BTreeMap::new(), waiting: 0 }
     }
 
     pub(super) fn insert(&mut self, origin: P, incarnation: u32, inbound: Inbound<P>) -> Taken {
         let new = From { incarnation, newest: 0, waiting: BTreeMap::new() };
         let from = self.senders.entry(origin).or_insert(new);
         if incarnation > from.incarnation {
+            self.waiting -= from.waiting.len();
             *from = From { incarnation, newest: 0, waiting: BTreeMap::new() };
         } else if incarnation < from.incarnation {
             return Taken::Dropped;
@@ -294,14 +300,14 @@ impl<P: PeerId> Inbox<P> {
         if inbound.number <= from.newest {
             return Taken::Repeated;
         }
-        if from.waiting.len() >= WAITING_MAX && !from.waiting.contains_key(&inbound.number) {
-            if inbound.after > from.newest {
-                return Taken::Dropped;
-            }
-            // It can be delivered, and others wait for it.
-            from.waiting.pop_last();
+        let full = from.waiting.len() >= WAITING_MAX || self.waiting >= WAITING_IN_ALL_MAX;
+        // What can be delivered takes no room, and others wait for it.
+        if full && inbound.after > from.newest && !from.waiting.contains_key(&inbound.number) {
+            return Taken::Dropped;
         }
-        from.waiting.insert(inbound.number, inbound);
+        if from.waiting.insert(inbound.number, inbound).is_none() {
+            self.waiting += 1;
+        }
         Taken::Kept
     }
 
@@ -313,12 +319,14 @@ impl<P: PeerId> Inbox<P> {
             return None;
         }
         from.newest = number;
+        self.waiting -= 1;
         from.waiting.remove(&number).map(|inbound| (from.incarnation, inbound))
     }
 
     /// Forgets everybody whom `keep` does not want.
     pub(super) fn retain(&mut self, keep: impl Fn(P) -> bool) {
         self.senders.retain(|&origin, _| keep(origin));
+        self.waiting = self.senders.values().map(|from| from.waiting.len()).sum();
     }
 }
 

@@ -71,7 +71,9 @@ mod tests {
     }
 
     fn put(roster: &mut Roster<u64>, peer: u64, version: u32, profile: Profile<u64>) {
-        let entry = RosterEntry { peer, incarnation: 1, version, status: 0, profile: Some(profile) };
+        let signature = Bytes::new();
+        let entry =
+            RosterEntry { peer, incarnation: 1, version, status: 0, profile: Some(profile), signature };
         roster.merge(&entry, Instant::ZERO);
     }
 

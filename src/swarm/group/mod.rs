@@ -156,8 +156,7 @@ impl<P: WirePeer> Group<P> {
         seed: Seed,
         now: Instant,
     ) -> Self {
-        let topic =
-            Topic::new(local, swarm, epoch, config, &topic, guard, seed.fork(1), now).beside_livestream();
+        let topic = Topic::new(local, swarm, epoch, config, &topic, guard, seed.fork(1), now).as_part();
         let group = config.group.clone();
         let mut rng = Rng::new(seed.fork(2));
         let profile = Profile {
@@ -295,6 +294,11 @@ impl<P: WirePeer> Group<P> {
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) {
+        let asks_in = matches!(message, GroupMessage::Join { .. });
+        if !asks_in && !self.is_acquainted(from) {
+            self.stats.strangers_refused += 1;
+            return;
+        }
         match message {
             GroupMessage::Join { incarnation, .. } => self.on_join(from, incarnation, now, actions),
             GroupMessage::Welcome(welcome) => self.on_welcome(from, &welcome, now, actions),

@@ -31,6 +31,9 @@ pub(super) struct Order<P> {
     since_us: u64,
 }
 
+/// Lives of senders that are told apart, at most.
+const SENDERS_MAX: usize = 16_384;
+
 /// As many senders may fill their waiting rooms at once.
 const SENDERS_WAITING: usize = 16;
 
@@ -121,7 +124,7 @@ impl<P: PeerId> Order<P> {
 
     /// Whether no message of another sender can wait.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting >= self.waiting_max * SENDERS_WAITING
+        self.waiting >= self.waiting_max * SENDERS_WAITING || self.senders.len() >= SENDERS_MAX
     }
 }
 

@@ -108,6 +108,9 @@ struct Probe {
 /// How long a link that did not work is not tried first.
 const UNREACHABLE: Duration = Duration::from_secs(30);
 
+/// Neighbours of a neighbour that are remembered, at most: nobody has more.
+const LISTED_MAX: usize = 64;
+
 /// Peers whose round trips are remembered, and peers that were not reached, at most.
 const RTTS_MAX: usize = 256;
 
@@ -583,6 +586,7 @@ impl<P: WirePeer> Group<P> {
             neighbor.heard = now;
             if !beat.neighbors.is_empty() {
                 neighbor.peers = beat.neighbors;
+                neighbor.peers.truncate(LISTED_MAX);
             }
         }
         if self.stage != Stage::In {
