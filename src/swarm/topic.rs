@@ -105,7 +105,7 @@ impl<P: WirePeer> Topic<P> {
     }
 
     /// The same, as a part of a livestream or a group: it says nothing of having joined.
-    pub(crate) fn as_part(mut self) -> Self {
+    pub(crate) fn within_another(mut self) -> Self {
         self.is_part = true;
         self
     }

@@ -156,7 +156,8 @@ impl<P: WirePeer> Group<P> {
         seed: Seed,
         now: Instant,
     ) -> Self {
-        let topic = Topic::new(local, swarm, epoch, config, &topic, guard, seed.fork(1), now).as_part();
+        let topic =
+            Topic::new(local, swarm, epoch, config, &topic, guard, seed.fork(1), now).within_another();
         let group = config.group.clone();
         let mut rng = Rng::new(seed.fork(2));
         let profile = Profile {
