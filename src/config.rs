@@ -40,6 +40,8 @@ pub struct Config {
     pub membership: MembershipConfig,
     /// How updates spread.
     pub gossip: GossipConfig,
+    /// Groups: signs of life, the roster, messages for some.
+    pub group: GroupConfig,
 }
 
 /// Links: liveness, dialling, and how much a peer may send.
@@ -169,6 +171,40 @@ pub struct GossipConfig {
     pub age_max: Duration,
 }
 
+/// Groups: failure detection, the roster, messages for some.
+///
+/// A participant that crashes is gone everywhere after `silence`, `suspicion` and one beat, and what news take.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default))]
+#[non_exhaustive]
+pub struct GroupConfig {
+    /// Time between two signs of life to each neighbour. From 50 ms to 10 s; default 400 ms.
+    pub beat_interval: Duration,
+    /// The silence after which a neighbour is suspected. From twice `beat_interval` to 1 min; default 1.4 s: three signs of
+    /// life in a row must be lost.
+    pub silence: Duration,
+    /// How long a suspect has to answer before it is gone. Everybody should have the same. From 100 ms to 1 min; default
+    /// 1 s, in which news cross the largest group there and back.
+    pub suspicion: Duration,
+    /// Records in a roster, those of participants that are gone included, at most. When full, the one gone longest makes
+    /// room; if all are in, the newcomer is not known here. From 2 to 1,048,576; default 8,192.
+    pub records_max: usize,
+    /// Peers that moderators have thrown out or banned, at most; beyond it the command is refused. From 1 to 65,536;
+    /// default 1,024.
+    pub verdicts_max: usize,
+    /// How long records of participants that are gone are kept, and messages of lives thrown out refused. From 1 s to 24 h;
+    /// default 10 min.
+    pub gone_age: Duration,
+    /// Own messages for some that are not acknowledged yet, at most; beyond it the command is refused. From 1 to 65,536;
+    /// default 1,024.
+    pub messages_waiting_max: usize,
+    /// Bytes of these messages, at most. From 1,024 to 2^30; default 1 MiB.
+    pub messages_waiting_bytes_max: usize,
+    /// Messages to everybody that wait for earlier ones of their sender, at most; beyond it the missing ones are given up and
+    /// the application is told. From 1 to 65,536; default 1,024.
+    pub order_waiting_max: usize,
+}
+
 /// How bodies travel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -206,6 +242,7 @@ impl Config {
             egress: EgressConfig::default(),
             membership: MembershipConfig::default(),
             gossip: GossipConfig::default(),
+            group: GroupConfig::default(),
         }
     }
 
@@ -239,7 +276,8 @@ impl Config {
         self.link.validate()?;
         self.egress.validate()?;
         self.membership.validate()?;
-        self.gossip.validate()
+        self.gossip.validate()?;
+        self.group.validate()
     }
 }
 
@@ -404,6 +442,42 @@ impl GossipConfig {
     }
 }
 
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            beat_interval: Duration::from_millis(400),
+            silence: Duration::from_millis(1_400),
+            suspicion: Duration::from_secs(1),
+            records_max: 8_192,
+            verdicts_max: 1_024,
+            gone_age: Duration::from_secs(600),
+            messages_waiting_max: 1_024,
+            messages_waiting_bytes_max: 1 << 20,
+            order_waiting_max: 1_024,
+        }
+    }
+}
+
+impl GroupConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field outside its range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let minute = Duration::from_secs(60);
+        span("group.beat_interval", self.beat_interval, Duration::from_millis(50), Duration::from_secs(10))?;
+        span("group.silence", self.silence, self.beat_interval * 2, minute)?;
+        span("group.suspicion", self.suspicion, Duration::from_millis(100), minute)?;
+        within("group.records_max", self.records_max as u64, 2, 1 << 20)?;
+        within("group.verdicts_max", self.verdicts_max as u64, 1, 65_536)?;
+        span("group.gone_age", self.gone_age, Duration::from_secs(1), HOUR * 24)?;
+        within("group.messages_waiting_max", self.messages_waiting_max as u64, 1, 65_536)?;
+        let bytes = self.messages_waiting_bytes_max as u64;
+        within("group.messages_waiting_bytes_max", bytes, 1_024, 1 << 30)?;
+        within("group.order_waiting_max", self.order_waiting_max as u64, 1, 65_536)
+    }
+}
+
 const HOUR: Duration = Duration::from_secs(3_600);
 const RATE_MAX: u64 = 1_000_000_000_000;
 
@@ -485,6 +559,15 @@ mod tests {
             ("gossip.sources_max", |c| c.gossip.sources_max = 0),
             ("gossip.window_max", |c| c.gossip.window_max = 63),
             ("gossip.age_max", |c| c.gossip.age_max = Duration::ZERO),
+            ("group.beat_interval", |c| c.group.beat_interval = Duration::ZERO),
+            ("group.silence", |c| c.group.silence = c.group.beat_interval),
+            ("group.suspicion", |c| c.group.suspicion = Duration::MAX),
+            ("group.records_max", |c| c.group.records_max = 1),
+            ("group.verdicts_max", |c| c.group.verdicts_max = 0),
+            ("group.gone_age", |c| c.group.gone_age = Duration::ZERO),
+            ("group.messages_waiting_max", |c| c.group.messages_waiting_max = 0),
+            ("group.messages_waiting_bytes_max", |c| c.group.messages_waiting_bytes_max = 0),
+            ("group.order_waiting_max", |c| c.group.order_waiting_max = 0),
         ];
         for (name, spoil) in spoils {
             let mut config = Config::medium();

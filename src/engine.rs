@@ -1,5 +1,6 @@
 //! The engine: routes inputs to swarms, and their actions to the egress. No protocol decisions are made here.
 
+mod group;
 mod links;
 mod livestream;
 mod outgoing;
@@ -27,7 +28,9 @@ use crate::rng::Seed;
 use crate::stats::EngineStats;
 use crate::swarm::{Guard, Swarm, SwarmAction, SwarmActions, Topic, TopicOptions};
 use crate::time::Instant;
-use crate::wire::{self, ForestMessage, FrameReader, LinkMessage, MembershipMessage, Message, WirePeer};
+use crate::wire::{
+    self, ForestMessage, FrameReader, GroupMessage, LinkMessage, MembershipMessage, Message, WirePeer,
+};
 
 use outgoing::Outgoing;
 
@@ -240,10 +243,7 @@ impl<P: WirePeer> Engine<P> {
         let tag = self.joined(swarm)?;
         self.advance(now);
         self.with_swarm(tag, |swarm, now, actions| swarm.leave(now, actions));
-        if let Some(joined) = self.swarms.remove(&tag) {
-            self.epoch_min = self.epoch_min.max(Epoch(joined.swarm.epoch().0.saturating_add(1)));
-        }
-        self.deadlines.set(Wake::Swarm(tag), None);
+        self.forget_swarm(tag);
         Ok(())
     }
 
@@ -260,6 +260,9 @@ impl<P: WirePeer> Engine<P> {
         now: Instant,
     ) -> Result<UpdateId<P>, CommandError> {
         let tag = self.joined(swarm)?;
+        if self.swarms[&tag].swarm.group().is_some() {
+            return Err(CommandError::IsGroup(swarm));
+        }
         if self.is_media(tag, state) {
             return self.publish_media(swarm, state, payload, options, now);
         }
@@ -462,6 +465,9 @@ impl<P: WirePeer> Engine<P> {
             Message::Forest(ForestMessage::Watch { swarm, .. }) => *swarm == joined.id,
             Message::Forest(ForestMessage::Plan(plan)) => plan.swarm == joined.id,
             Message::Forest(ForestMessage::Attach(attach)) => attach.swarm == joined.id,
+            Message::Group(GroupMessage::Join { swarm, .. }) => *swarm == joined.id,
+            Message::Group(GroupMessage::Welcome(welcome)) => welcome.swarm == joined.id,
+            Message::Group(GroupMessage::Beat(beat)) => beat.swarm == joined.id,
             _ => true,
         });
         if !known {
@@ -484,7 +490,7 @@ impl<P: WirePeer> Engine<P> {
                 });
             }
             Message::Gossip(message) => {
-                self.with_topic(tag, |topic, now, actions| topic.handle_gossip(from, message, now, actions));
+                self.with_swarm(tag, |swarm, now, actions| swarm.handle_gossip(from, message, now, actions));
             }
             Message::Forest(message) => {
                 let backlog = self.egress.queued_bytes();
@@ -492,6 +498,9 @@ impl<P: WirePeer> Engine<P> {
                     stream.note_backlog(backlog);
                     stream.handle_forest(from, message, frame, now, actions)
                 });
+            }
+            Message::Group(message) => {
+                self.with_group(tag, |group, now, actions| group.handle_group(from, message, now, actions));
             }
         }
     }
@@ -551,11 +560,7 @@ impl<P: WirePeer> Engine<P> {
 
     /// Lets the topic of a swarm act, if it has one.
     fn with_topic(&mut self, tag: SwarmTag, act: impl FnOnce(&mut Topic<P>, Instant, &mut SwarmActions<P>)) {
-        self.with_swarm(tag, |swarm, now, actions| {
-            if let Some(topic) = swarm.topic_mut() {
-                act(topic, now, actions);
-            }
-        });
+        self.with_swarm(tag, |swarm, now, actions| swarm.with_topic(now, actions, act));
     }
 
     /// Lets a swarm act, carries out what it wants, and notes when it wants to be woken.
@@ -606,7 +611,16 @@ impl<P: WirePeer> Engine<P> {
             }
             SwarmAction::Misbehaved(peer, offence) => self.misbehaved(peer, offence),
             SwarmAction::Event(event) => self.event(event),
+            SwarmAction::Gone => self.forget_swarm(tag),
         }
+    }
+
+    /// The swarm was left.
+    fn forget_swarm(&mut self, tag: SwarmTag) {
+        if let Some(joined) = self.swarms.remove(&tag) {
+            self.epoch_min = self.epoch_min.max(Epoch(joined.swarm.epoch().0.saturating_add(1)));
+        }
+        self.deadlines.set(Wake::Swarm(tag), None);
     }
 
     fn event(&mut self, event: Event<P>) {

@@ -129,6 +129,52 @@ pub enum CommandError {
     /// The livestream was joined without its chat. Nothing was published.
     #[error("livestream {0:?} was joined without its chat; nothing was published")]
     NoChat(SwarmId),
+    /// The swarm is no group. Nothing was changed.
+    #[error("swarm {0:?} is no group; nothing was changed")]
+    NotGroup(SwarmId),
+    /// Messages to a group go through [`Engine::send_group`](crate::Engine::send_group). Nothing was published.
+    #[error("swarm {0:?} is a group, which has messages instead of states; nothing was published")]
+    IsGroup(SwarmId),
+    /// This engine waits to be let in; see [`GroupEvent::Admitted`](crate::GroupEvent::Admitted). Nothing was changed.
+    #[error("this engine has not been let into group {0:?} yet; nothing was changed")]
+    NotAdmitted(SwarmId),
+    /// A group can be joined only through somebody. Nothing was changed.
+    #[error("no participant was given to join through; nothing was changed")]
+    NoContacts,
+    /// A peer that was named takes no part in the group. Nothing was changed.
+    #[error("a peer that was named takes no part in the group; nothing was changed")]
+    UnknownParticipant,
+    /// The engine itself was named as a receiver. Nothing was sent.
+    #[error("a message to oneself needs no network; nothing was sent")]
+    ToOneself,
+    /// A message for nobody. Nothing was sent.
+    #[error("the message names no receiver; nothing was sent")]
+    NoReceivers,
+    /// A receiver was named twice. Nothing was sent.
+    #[error("a receiver was named twice; nothing was sent")]
+    RepeatedReceiver,
+    /// As many messages for some wait to be acknowledged as the configuration allows. Nothing was sent.
+    #[error(
+        "{waiting} messages of {bytes} bytes wait to be acknowledged, which is the limit; nothing was sent"
+    )]
+    TooManyMessages {
+        /// How many wait.
+        waiting: usize,
+        /// Their bytes.
+        bytes: usize,
+    },
+    /// Another participant shows its screen. Nothing was changed.
+    #[error("another participant shows its screen; nothing was changed")]
+    ScreenTaken,
+    /// This engine does not show its screen. Nothing was changed.
+    #[error("this engine does not show its screen; nothing was changed")]
+    ScreenNotHeld,
+    /// As many peers are thrown out or banned as the configuration allows. Nothing was changed.
+    #[error("{max} peers are thrown out or banned, which is the limit; nothing was changed")]
+    TooManyVerdicts {
+        /// The limit, `GroupConfig::verdicts_max`.
+        max: usize,
+    },
     /// The livestream cannot be planned. Nothing was created.
     #[error("the livestream cannot be planned: {0}")]
     Plan(PlanError),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::authority::AuthorityChange;
 use crate::id::{Epoch, Priority, StateId, SwarmId, UpdateId};
-use crate::swarm::StreamState;
+use crate::swarm::{DeliveryRoute, GroupMessageId, Participant, StreamState};
 use crate::time::Instant;
 use crate::wire::WireError;
 
@@ -229,6 +229,13 @@ pub enum Event<P> {
         /// The highest layer that is wanted now.
         layer: u8,
     },
+    /// News of a group.
+    Group {
+        /// The swarm.
+        swarm: SwarmId,
+        /// What happened.
+        event: GroupEvent<P>,
+    },
     /// After [`CommandError::QueueFull`](crate::CommandError::QueueFull): there is room again.
     Writable,
     /// The host drained too late, and that many of the oldest events were lost
@@ -237,6 +244,144 @@ pub enum Event<P> {
         /// How many.
         count: u64,
     },
+}
+
+/// What happened in a group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum GroupEvent<P> {
+    /// This engine is in. News of the others follow as they come.
+    Admitted {
+        /// Participants, at most.
+        participants_max: usize,
+    },
+    /// This engine was not let in, and is not in the swarm any more.
+    Refused {
+        /// Why.
+        reason: GroupRefusal,
+    },
+    /// This engine was put out, and is not in the swarm any more.
+    Removed {
+        /// Why.
+        reason: GroupRefusal,
+    },
+    /// Somebody else is in now, or again.
+    ParticipantJoined {
+        /// Who, and what it says of itself.
+        participant: Participant<P>,
+    },
+    /// A participant has changed what it says of itself.
+    ParticipantChanged {
+        /// What it says now.
+        participant: Participant<P>,
+    },
+    /// Somebody is not in any more.
+    ParticipantLeft {
+        /// Who.
+        peer: P,
+        /// Why.
+        reason: Departure,
+    },
+    /// Another participant shows its screen now, or nobody does.
+    ScreenChanged {
+        /// Who.
+        holder: Option<P>,
+    },
+    /// This engine claimed the screen at the same time as another participant, and keeps it.
+    ScreenWon {
+        /// Who claimed it later.
+        over: P,
+    },
+    /// This engine has lost the screen to an earlier claim of another participant.
+    ScreenLost {
+        /// To whom.
+        to: P,
+    },
+    /// A message from a participant. Those to everybody come in the order in which it sent them, and those for some, too.
+    Message(GroupMail<P>),
+    /// Messages of a participant to everybody that were given up; see [`LagReason`].
+    MessagesLost {
+        /// Whose.
+        from: P,
+        /// How many.
+        count: u64,
+        /// Why.
+        reason: LagReason,
+    },
+    /// An own message for some waits for a receiver that cannot be reached now.
+    MessageStored {
+        /// The message.
+        id: GroupMessageId,
+        /// The receiver.
+        to: P,
+    },
+    /// An own message for some has reached a receiver.
+    MessageDelivered {
+        /// The message.
+        id: GroupMessageId,
+        /// The receiver.
+        to: P,
+        /// On which way.
+        route: DeliveryRoute,
+    },
+    /// An own message for some has not reached a receiver in time, as far as this engine can tell.
+    MessageFailed {
+        /// The message.
+        id: GroupMessageId,
+        /// The receiver.
+        to: P,
+    },
+}
+
+/// A message in a group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupMail<P> {
+    /// Who sent it.
+    pub from: P,
+    /// For how many it is.
+    pub audience: Audience,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+/// For how many a message is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Audience {
+    /// Everybody.
+    Everybody,
+    /// Some, this engine among them.
+    Some,
+    /// This engine alone.
+    One,
+}
+
+/// Why somebody is not let in, or is put out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum GroupRefusal {
+    /// All places are taken; whoever joined last goes first.
+    Full,
+    /// A moderator has thrown it out. It may join again.
+    ThrownOut,
+    /// A moderator has banned it.
+    Banned,
+}
+
+/// Why a participant is not in any more.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Departure {
+    /// It said goodbye.
+    Left,
+    /// It fell silent: it crashed, or the network broke. It comes back by itself if it was the network.
+    Lost,
+    /// All places were taken, and it joined last.
+    Surplus,
+    /// A moderator has thrown it out, or banned it.
+    ThrownOut,
+    /// It began anew, and is in with its new life.
+    Rejoined,
 }
 
 /// Why updates will never be delivered.

@@ -49,6 +49,20 @@
 //! | chunks that wait to be passed on | 300 ms, 40 ms less for each layer above the base; of keyframes the frame's deadline | dropped and counted |
 //! | sealed chunks without their seal | 512 | dropped, and asked for again |
 //! | hops from the source | 32 | another parent is looked for |
+//!
+//! Of groups, besides:
+//!
+//! | what | limit | beyond it |
+//! |---|---|---|
+//! | participants | [`GroupOptions::participants_max`] | [`GroupEvent::Refused`]; who came last is [`GroupEvent::Removed`] |
+//! | records of participants, of those gone too | [`GroupConfig::records_max`] | the one gone longest goes, else the newcomer is not known here |
+//! | peers thrown out or banned | [`GroupConfig::verdicts_max`] | the command is refused, others' verdicts are not taken |
+//! | what a participant shows of itself | [`GroupOptions::metadata_bytes_max`] | the command is refused |
+//! | what is sent of the roster on request | 256 KiB a second | not answered, counted; asked for again |
+//! | own messages for some that are not acknowledged | [`GroupConfig::messages_waiting_max`], [`GroupConfig::messages_waiting_bytes_max`] | the command is refused |
+//! | messages for some that wait for earlier ones | 64 of a sender, 4,096 in all | not acknowledged, so they come again |
+//! | messages to everybody that wait for earlier ones | [`GroupConfig::order_waiting_max`] of a sender, 16 times that in all | the missing are given up and told; else refused and counted |
+//! | probes, peers asking too early, round trips remembered | 16, 64, 256 | not probed, asked again, measured again |
 #![no_std]
 #![deny(unreachable_pub)]
 
@@ -90,7 +104,7 @@ pub use authority::{
     Signature, Signer, StateRange, Verifier,
 };
 pub use bounded::BoundedQueue;
-pub use config::{Config, EgressConfig, GossipConfig, GossipMode, LinkConfig, MembershipConfig};
+pub use config::{Config, EgressConfig, GossipConfig, GossipMode, GroupConfig, LinkConfig, MembershipConfig};
 pub use deadline::DeadlineIndex;
 pub use engine::Engine;
 pub use error::{CommandError, ConfigError};
@@ -102,7 +116,10 @@ pub use interest::{
     InterestTarget, InterestTotals, Interested, LevelBuckets, Role, RoleLevels, RoleTable, StreamTracks,
     SubtreeChange, SubtreeInterest, Track, TrackKind,
 };
-pub use io::{Class, Event, Input, LagReason, Offence, Output, Update};
+pub use io::{
+    Audience, Class, Departure, Event, GroupEvent, GroupMail, GroupRefusal, Input, LagReason, Offence,
+    Output, Update,
+};
 pub use log::{RangeSet, Retention};
 pub use propagation::{
     AllEdges, ClassStats, Decision, Decisions, Downstream, DropReason, EdgeState, EdgeTable, Edges, Egress,
@@ -110,9 +127,13 @@ pub use propagation::{
     StateSyncConfig, StateSyncError, StateSyncStats, StateValue, TickReport, Topology, Transmit, UpdateFacts,
 };
 pub use rng::Seed;
-pub use stats::{EngineStats, GossipStats, GuardStats, Histogram, LivestreamStats, TopicStats, ViewStats};
+pub use stats::{
+    EngineStats, GossipStats, GroupStats, GuardStats, Histogram, LivestreamStats, TopicStats, ViewStats,
+};
 pub use swarm::{
-    BroadcastOptions, DeliveryOrder, Guard, StreamQuality, StreamState, TopicOptions, WatchOptions,
+    BroadcastOptions, DeliveryOrder, DeliveryRoute, GroupMessageId, GroupOptions, GroupSendOptions,
+    GroupTarget, Guard, JoinGroupOptions, Participant, ParticipantChange, StreamQuality, StreamState,
+    TopicOptions, WatchOptions,
 };
 #[cfg(feature = "std")]
 pub use time::Clock;

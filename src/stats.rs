@@ -171,6 +171,63 @@ pub struct TopicStats {
     pub body_bytes: usize,
 }
 
+/// One group in numbers, as this node sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct GroupStats {
+    /// Participants now, this node included.
+    pub participants: usize,
+    /// Records of the roster now, those of participants that are gone included.
+    pub records: usize,
+    /// Others let in here.
+    pub admitted: u64,
+    /// Others not let in here.
+    pub refused: u64,
+    /// Messages of peers that take no part.
+    pub strangers_refused: u64,
+    /// Entries received that said something new.
+    pub entries_new: u64,
+    /// Entries received that were known, or older than what was known.
+    pub entries_known: u64,
+    /// Entries and verdicts refused: from strangers, without the right, or for want of room.
+    pub entries_refused: u64,
+    /// Signs of life sent.
+    pub beats_sent: u64,
+    /// Comparisons of the roster with somebody else's.
+    pub syncs_sent: u64,
+    /// Requests for parts of the roster that were not answered, for want of budget.
+    pub syncs_refused: u64,
+    /// Others suspected here.
+    pub suspicions: u64,
+    /// Suspicions of this node that it refuted.
+    pub refutations: u64,
+    /// Messages to everybody sent.
+    pub broadcasts_sent: u64,
+    /// Messages delivered to the application, of all kinds.
+    pub messages_delivered: u64,
+    /// Messages to everybody given up by the receiver.
+    pub messages_lost: u64,
+    /// Messages that wait here for earlier ones of their senders.
+    pub messages_waiting: usize,
+    /// Messages refused: of strangers, of earlier lives, or for want of room.
+    pub messages_refused: u64,
+    /// Messages for some that were here already.
+    pub duplicates: u64,
+    /// Copies of messages for some that were sent, repetitions included.
+    pub copies_sent: u64,
+    /// Messages of others passed on to their receivers.
+    pub relayed: u64,
+    /// Receivers reached directly.
+    pub delivered_direct: u64,
+    /// Receivers reached through another participant.
+    pub delivered_relayed: u64,
+    /// Receivers reached after their return.
+    pub delivered_stored: u64,
+    /// Receivers not reached in time.
+    pub failed: u64,
+}
+
 /// One livestream in numbers, as this node sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -7,9 +7,11 @@
 //! cargo run --release --example simulate -- topic --nodes 1000 --loss 0.01
 //! cargo run --release --example simulate -- state --budget half
 //! cargo run --release --example simulate -- livestream --viewers 1000 --crash 0.3
+//! cargo run --release --example simulate -- group --participants 16 --messages 500 --partition 20
 //! ```
 
 mod arguments;
+mod group;
 mod livestream;
 mod meter;
 mod state;
@@ -39,12 +41,15 @@ enum Scenario {
     State(state::State),
     /// One source and viewers with unequal uploads, who may come, go and crash while every chunk is timed.
     Livestream(livestream::Livestream),
+    /// One room: everybody joins it, they talk and claim the screen, and in the middle something may go wrong.
+    Group(group::Group),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().scenario {
         Some(Scenario::Topic(topic)) => topic::play(&topic),
         Some(Scenario::State(state)) => state::play(&state),
+        Some(Scenario::Group(group)) => return group::play(&group),
         Some(Scenario::Livestream(livestream)) => return livestream::play(&livestream),
         None => return tour::play(),
     }

@@ -66,6 +66,7 @@
 mod checker;
 mod deliveries;
 mod fault;
+mod group_scene;
 mod ledger;
 mod livestream_scene;
 mod memo;
@@ -91,6 +92,7 @@ pub use checker::{
 };
 pub use deliveries::{Deliveries, Reach};
 pub use fault::{Fault, FaultSchedule, FrameFilter, Incident};
+pub use group_scene::{DownloadKbps, GroupMessages, GroupReport, GroupScene};
 pub use livestream_scene::{
     JoinMs, LivestreamReport, LivestreamScene, OnTime, OutageMs, StripesBack, UploadUse, Uploads,
     UploadsError,

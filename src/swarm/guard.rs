@@ -158,18 +158,30 @@ impl<P: WirePeer> Guard<P> {
     /// Judges an update that is not known yet, sent by `from`.
     pub(crate) fn judge(&mut self, from: P, swarm: SwarmId, data: &Data<P>, now: Instant) -> Verdict {
         let may_write = self.may_publish(data.origin, data.state, now).is_ok();
-        if let Some(keys) = &self.keys {
-            if data.signature.is_empty() {
-                return Verdict::Forged(Offence::BadSignature);
-            }
-            if !self.budget.take(from, 1, now) {
-                return Verdict::Postpone;
-            }
-            if !verify_update(swarm, data, &data.signature, keys.verifier.as_ref(), &mut self.scratch) {
-                return Verdict::Forged(Offence::BadSignature);
-            }
+        match self.verify(from, swarm, data, now) {
+            Verdict::Pass if !may_write => Verdict::Refuse(Offence::NotAuthorized),
+            verdict => verdict,
         }
-        if may_write { Verdict::Pass } else { Verdict::Refuse(Offence::NotAuthorized) }
+    }
+
+    /// Whether an update is signed by its origin, if it must be.
+    pub(crate) fn verify(&mut self, from: P, swarm: SwarmId, data: &Data<P>, now: Instant) -> Verdict {
+        let Some(keys) = &self.keys else { return Verdict::Pass };
+        if data.signature.is_empty() {
+            return Verdict::Forged(Offence::BadSignature);
+        }
+        if !self.budget.take(from, 1, now) {
+            return Verdict::Postpone;
+        }
+        if verify_update(swarm, data, &data.signature, keys.verifier.as_ref(), &mut self.scratch) {
+            Verdict::Pass
+        } else {
+            Verdict::Forged(Offence::BadSignature)
+        }
+    }
+
+    pub(crate) fn is_signed(&self) -> bool {
+        self.keys.is_some()
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {

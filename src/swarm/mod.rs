@@ -1,5 +1,6 @@
 //! The kinds of swarms, each built from the machines below it.
 
+mod group;
 mod guard;
 mod livestream;
 mod topic;
@@ -13,7 +14,12 @@ use bytes::Bytes;
 use crate::id::Epoch;
 use crate::io::{Class, Event, Offence};
 use crate::time::Instant;
-use crate::wire::{MembershipMessage, Message, WirePeer};
+use crate::wire::{GossipMessage, MembershipMessage, Message, WirePeer};
+pub(crate) use group::Group;
+pub use group::{
+    DeliveryRoute, GroupMessageId, GroupOptions, GroupSendOptions, GroupTarget, JoinGroupOptions,
+    Participant, ParticipantChange,
+};
 pub use guard::Guard;
 pub use livestream::{BroadcastOptions, DeliveryOrder, StreamQuality, StreamState, WatchOptions};
 pub(crate) use livestream::{Livestream, check_quality, check_upload};
@@ -45,6 +51,8 @@ pub(crate) enum SwarmAction<P> {
     Release(P),
     Misbehaved(P, Offence),
     Event(Event<P>),
+    /// The swarm was left, and is to be forgotten.
+    Gone,
 }
 
 pub(crate) type SwarmActions<P> = Vec<SwarmAction<P>>;
@@ -54,34 +62,76 @@ pub(crate) type SwarmActions<P> = Vec<SwarmAction<P>>;
 pub(crate) enum Swarm<P: WirePeer> {
     Topic(Box<Topic<P>>),
     Livestream(Box<Livestream<P>>),
+    Group(Box<Group<P>>),
 }
 
 impl<P: WirePeer> Swarm<P> {
-    /// The topic: the swarm itself, or the chat of a livestream.
+    /// The topic: the swarm itself, the chat of a livestream, or what carries a group's messages to everybody.
     pub(crate) fn topic(&self) -> Option<&Topic<P>> {
         match self {
             Self::Topic(topic) => Some(topic),
             Self::Livestream(stream) => stream.chat(),
+            Self::Group(group) => Some(group.topic()),
         }
     }
 
-    pub(crate) fn topic_mut(&mut self) -> Option<&mut Topic<P>> {
+    /// Lets the topic act, if there is one.
+    pub(crate) fn with_topic(
+        &mut self,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+        act: impl FnOnce(&mut Topic<P>, Instant, &mut SwarmActions<P>),
+    ) {
         match self {
-            Self::Topic(topic) => Some(topic),
-            Self::Livestream(stream) => stream.chat_mut(),
+            Self::Topic(topic) => act(topic, now, actions),
+            Self::Livestream(stream) => {
+                if let Some(chat) = stream.chat_mut() {
+                    act(chat, now, actions);
+                }
+            }
+            Self::Group(group) => group.with_topic(now, actions, act),
+        }
+    }
+
+    pub(crate) fn handle_gossip(
+        &mut self,
+        from: P,
+        message: GossipMessage<P>,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+    ) {
+        match self {
+            Self::Group(group) => group.handle_gossip(from, message, now, actions),
+            other => other.with_topic(now, actions, |topic, now, actions| {
+                topic.handle_gossip(from, message, now, actions);
+            }),
+        }
+    }
+
+    pub(crate) fn group(&self) -> Option<&Group<P>> {
+        match self {
+            Self::Group(group) => Some(group),
+            Self::Topic(_) | Self::Livestream(_) => None,
+        }
+    }
+
+    pub(crate) fn group_mut(&mut self) -> Option<&mut Group<P>> {
+        match self {
+            Self::Group(group) => Some(group),
+            Self::Topic(_) | Self::Livestream(_) => None,
         }
     }
 
     pub(crate) fn livestream(&self) -> Option<&Livestream<P>> {
         match self {
-            Self::Topic(_) => None,
+            Self::Topic(_) | Self::Group(_) => None,
             Self::Livestream(stream) => Some(stream),
         }
     }
 
     pub(crate) fn livestream_mut(&mut self) -> Option<&mut Livestream<P>> {
         match self {
-            Self::Topic(_) => None,
+            Self::Topic(_) | Self::Group(_) => None,
             Self::Livestream(stream) => Some(stream),
         }
     }
@@ -91,6 +141,7 @@ impl<P: WirePeer> Swarm<P> {
         match self {
             Self::Topic(topic) => topic.epoch(),
             Self::Livestream(stream) => stream.epoch(),
+            Self::Group(group) => group.topic().epoch(),
         }
     }
 
@@ -104,6 +155,7 @@ impl<P: WirePeer> Swarm<P> {
         match self {
             Self::Topic(topic) => topic.handle_membership(from, message, now, actions),
             Self::Livestream(stream) => stream.handle_membership(from, message, now, actions),
+            Self::Group(group) => group.handle_membership(from, message, now, actions),
         }
     }
 
@@ -111,6 +163,7 @@ impl<P: WirePeer> Swarm<P> {
         match self {
             Self::Topic(topic) => topic.handle_timeout(now, actions),
             Self::Livestream(stream) => stream.handle_timeout(now, actions),
+            Self::Group(group) => group.handle_timeout(now, actions),
         }
     }
 
@@ -118,6 +171,7 @@ impl<P: WirePeer> Swarm<P> {
         match self {
             Self::Topic(topic) => topic.poll_timeout(),
             Self::Livestream(stream) => stream.poll_timeout(),
+            Self::Group(group) => group.poll_timeout(),
         }
     }
 
@@ -126,6 +180,7 @@ impl<P: WirePeer> Swarm<P> {
         match self {
             Self::Topic(topic) => topic.refuse_stranger(from, now, actions),
             Self::Livestream(stream) => stream.refuse_stranger(from, now, actions),
+            Self::Group(group) => group.refuse_stranger(from, now, actions),
         }
     }
 
@@ -133,6 +188,7 @@ impl<P: WirePeer> Swarm<P> {
         match self {
             Self::Topic(topic) => topic.peer_lost(peer, now, actions),
             Self::Livestream(stream) => stream.peer_lost(peer, now, actions),
+            Self::Group(group) => group.peer_lost(peer, now, actions),
         }
     }
 
@@ -140,6 +196,7 @@ impl<P: WirePeer> Swarm<P> {
         match self {
             Self::Topic(topic) => topic.set_rtt(peer, rtt, deviation),
             Self::Livestream(stream) => stream.set_rtt(peer, rtt, deviation),
+            Self::Group(group) => group.set_rtt(peer, rtt, deviation),
         }
     }
 
@@ -147,6 +204,7 @@ impl<P: WirePeer> Swarm<P> {
         match self {
             Self::Topic(topic) => topic.leave(now, actions),
             Self::Livestream(stream) => stream.leave(now, actions),
+            Self::Group(group) => group.leave(now, actions),
         }
     }
 }

@@ -69,8 +69,8 @@ pub(crate) struct Topic<P: WirePeer> {
     guard_stats: GuardStats,
     authority_changes: Vec<AuthorityChange<P>>,
     neighbors: usize,
-    /// Part of a livestream, which tells itself who has joined.
-    is_chat: bool,
+    /// Part of a livestream or a group, which tells itself who has joined.
+    is_part: bool,
     view_actions: Vec<ViewAction<P>>,
     gossip_actions: Vec<GossipAction<P>>,
 }
@@ -98,15 +98,15 @@ impl<P: WirePeer> Topic<P> {
             guard_stats: GuardStats::default(),
             authority_changes: Vec::new(),
             neighbors: 0,
-            is_chat: false,
+            is_part: false,
             view_actions: Vec::new(),
             gossip_actions: Vec::new(),
         }
     }
 
-    /// The same, as the chat of a livestream: it says nothing of having joined.
-    pub(crate) fn beside_livestream(mut self) -> Self {
-        self.is_chat = true;
+    /// The same, as a part of a livestream or a group: it says nothing of having joined.
+    pub(crate) fn within_another(mut self) -> Self {
+        self.is_part = true;
         self
     }
 
@@ -117,6 +117,12 @@ impl<P: WirePeer> Topic<P> {
 
     pub(crate) fn add_peers(&mut self, peers: &[P], now: Instant, actions: &mut SwarmActions<P>) {
         self.views.add_peers(peers, now, &mut self.view_actions);
+        self.settle(now, actions);
+    }
+
+    /// Looks whether a peer that was lost can be a neighbour again.
+    pub(crate) fn reach(&mut self, peer: P, now: Instant, actions: &mut SwarmActions<P>) {
+        self.views.reach(peer, now, &mut self.view_actions);
         self.settle(now, actions);
     }
 
@@ -231,6 +237,27 @@ impl<P: WirePeer> Topic<P> {
         self.guard.seal_bytes_max()
     }
 
+    /// Whether updates, and whatever else is said in the name of somebody, must be signed.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.guard.is_signed()
+    }
+
+    /// The signature of something that this node says beside gossip; nothing in a topic that is not signed.
+    pub(crate) fn seal(&mut self, data: &Data<P>) -> Bytes {
+        self.guard.seal(self.swarm, data)
+    }
+
+    /// Judges the signature of something that was said beside gossip.
+    pub(crate) fn verify(&mut self, from: P, data: &Data<P>, now: Instant) -> Verdict {
+        let verdict = self.guard.verify(from, self.swarm, data, now);
+        match verdict {
+            Verdict::Forged(_) => self.guard_stats.forged += 1,
+            Verdict::Postpone => self.guard_stats.postponed += 1,
+            Verdict::Pass | Verdict::Refuse(_) => {}
+        }
+        verdict
+    }
+
     /// A peer that is no neighbour behaves as if it were.
     pub(crate) fn refuse_stranger(&mut self, from: P, now: Instant, actions: &mut SwarmActions<P>) {
         self.views.refuse_stranger(from, now, &mut self.view_actions);
@@ -322,7 +349,7 @@ impl<P: WirePeer> Topic<P> {
                     self.gossip.neighbor_up(peer, now);
                     self.neighbors += 1;
                     actions.push(SwarmAction::Hold(peer));
-                    if self.neighbors == 1 && !self.is_chat {
+                    if self.neighbors == 1 && !self.is_part {
                         actions.push(SwarmAction::Event(Event::Joined { swarm: self.swarm }));
                     }
                     actions.push(SwarmAction::Event(Event::NeighborUp { swarm: self.swarm, peer }));
@@ -332,7 +359,7 @@ impl<P: WirePeer> Topic<P> {
                     actions.push(SwarmAction::Release(peer));
                     actions.push(SwarmAction::Event(Event::NeighborDown { swarm: self.swarm, peer }));
                     self.neighbors -= 1;
-                    if self.neighbors == 0 && !self.is_chat {
+                    if self.neighbors == 0 && !self.is_part {
                         actions.push(SwarmAction::Event(Event::Isolated { swarm: self.swarm }));
                     }
                 }

@@ -6,11 +6,11 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::codec::{Measure, Put, Reader, WireError, WirePeer, age_from_wire, age_to_wire};
-use super::forest;
 use super::message::{
     Data, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem,
     SyncKnown, ViewEntry,
 };
+use super::{forest, group};
 use crate::id::{Epoch, Priority, StateId, SwarmId, SwarmTag};
 use crate::log::RangeSet;
 use crate::time::Instant;
@@ -165,7 +165,7 @@ impl<'a> FrameReader<'a> {
                 if number == PING { LinkMessage::Ping { token } } else { LinkMessage::Pong { token } };
             return Ok((None, Message::Link(message)));
         }
-        if !(JOIN..=forest::CHECK).contains(&number) {
+        if !(JOIN..=forest::CHECK).contains(&number) && !(group::JOIN..=group::ACK).contains(&number) {
             return Err(WireError::Kind(kind));
         }
         let swarm = self.tag(kind & SAME_SWARM != 0)?;
@@ -173,8 +173,10 @@ impl<'a> FrameReader<'a> {
             Message::Membership(read_membership(&mut self.reader, number)?)
         } else if number <= SYNC {
             Message::Gossip(read_gossip(&mut self.reader, number)?)
-        } else {
+        } else if number <= forest::CHECK {
             Message::Forest(forest::read(&mut self.reader, number)?)
+        } else {
+            Message::Group(group::read(&mut self.reader, number)?)
         };
         Ok((Some(swarm), message))
     }
@@ -223,6 +225,10 @@ fn put_message<P: WirePeer>(
         Message::Forest(message) => {
             put_kind(out, forest::kind(message), same, swarm);
             forest::put(out, message);
+        }
+        Message::Group(message) => {
+            put_kind(out, group::kind(message), same, swarm);
+            group::put(out, message);
         }
     }
 }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::forest::ForestMessage;
+use super::group::GroupMessage;
 use crate::id::{Epoch, Priority, StateId, SwarmId};
 use crate::log::RangeSet;
 use crate::time::Instant;
@@ -20,6 +21,8 @@ pub enum Message<P> {
     Gossip(GossipMessage<P>),
     /// Media chunks and who feeds whom, inside one livestream.
     Forest(ForestMessage<P>),
+    /// Who takes part, and messages for some, inside one group.
+    Group(GroupMessage<P>),
 }
 
 /// Liveness and round-trip time.

@@ -16,6 +16,7 @@
 mod codec;
 mod forest;
 mod frame;
+mod group;
 mod message;
 
 pub use codec::{Measure, Put, Reader, WireError, WirePeer};
@@ -25,6 +26,12 @@ pub use forest::{
 pub(crate) use forest::{CHUNK_HEADER_BYTES_MAX, PARITY_MAX, STRIPES_MAX, TRACKS, chunk_bytes};
 pub(crate) use frame::DATA_HEADER_BYTES_MAX_WITHOUT_PEER;
 pub use frame::{FrameReader, FrameWriter, VERSION, message_bytes_max};
+pub use group::{
+    Ack, Beat, Directed, DirectedTarget, GroupMessage, Handover, Profile, RosterEntry, Verdict, Welcome,
+};
+pub(crate) use group::{
+    ROSTER_PARTS, STATUS_GONE, profile_bytes, roster_entry_bytes, verdict_bytes, verdict_bytes_max,
+};
 pub use message::{
     Data, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem,
     SyncKnown, ViewEntry,

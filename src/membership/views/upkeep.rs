@@ -82,6 +82,11 @@ impl<P: WirePeer> Views<P> {
         }
     }
 
+    /// Asks a peer to be a neighbour that the owner knows to be there again.
+    pub(crate) fn reach(&mut self, peer: P, now: Instant, actions: &mut Vec<ViewAction<P>>) {
+        self.probe(peer, now, actions);
+    }
+
     pub(super) fn probe(&mut self, peer: P, now: Instant, actions: &mut Vec<ViewAction<P>>) {
         if self.is_neighbor(peer) {
             self.remembered.forget(peer);

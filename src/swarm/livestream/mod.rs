@@ -188,7 +188,7 @@ impl<P: WirePeer> Livestream<P> {
             Some(contacts) => {
                 let options = TopicOptions::through(contacts);
                 let topic = Topic::new(local, swarm, epoch, config, &options, guard, seed, now);
-                (Some(Box::new(topic.beside_livestream())), Guard::new())
+                (Some(Box::new(topic.within_another())), Guard::new())
             }
             None => (None, guard),
         };
