@@ -7,9 +7,11 @@
 //! cargo run --release --example simulate -- topic --nodes 1000 --loss 0.01
 //! cargo run --release --example simulate -- state --budget half
 //! cargo run --release --example simulate -- livestream --viewers 1000 --crash 0.3
+//! cargo run --release --example simulate -- chaos --runs 400
 //! ```
 
 mod arguments;
+mod chaos;
 mod livestream;
 mod meter;
 mod state;
@@ -39,6 +41,8 @@ enum Scenario {
     State(state::State),
     /// One source and viewers with unequal uploads, who may come, go and crash while every chunk is timed.
     Livestream(livestream::Livestream),
+    /// Random topics under random faults, then calm, in which everybody must agree; seed by seed.
+    Chaos(chaos::Chaos),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Some(Scenario::Topic(topic)) => topic::play(&topic),
         Some(Scenario::State(state)) => state::play(&state),
         Some(Scenario::Livestream(livestream)) => return livestream::play(&livestream),
+        Some(Scenario::Chaos(chaos)) => return chaos::play(&chaos),
         None => return tour::play(),
     }
     ExitCode::SUCCESS

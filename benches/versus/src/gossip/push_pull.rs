@@ -118,7 +118,7 @@ impl Machine for PushPull {
         }
         let missing = self.known.keys().filter(|&&id| {
             let after = theirs.partition_point(|&(first, _)| first <= id);
-            !theirs[..after].last().is_some_and(|&(_, last)| id <= last)
+            theirs[..after].last().is_none_or(|&(_, last)| id > last)
         });
         actions.extend(missing.filter_map(|&id| self.body(from, id)));
     }

@@ -184,7 +184,7 @@ pub fn crash<M: Machine>(scene: &Scene) -> Result<Crash, Stopped> {
     Ok(Crash {
         reliability: 1.0 - missing as f64 / pairs as f64,
         last_ms: longest.unwrap_or_default().as_secs_f64() * 1e3,
-        recovery_s: (recovered < AFTER_CRASH).then(|| recovered.as_secs_f64()),
+        recovery_s: (recovered < AFTER_CRASH).then_some(recovered.as_secs_f64()),
     })
 }
 
