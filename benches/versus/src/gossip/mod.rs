@@ -50,7 +50,7 @@ pub struct Gossip {
     /// Only these contestants, by a part of their names.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Only the run without accidents: no crash, no partition.
+    /// Only the messages: no crash, no partition, no waiting for heap to be given back.
     #[arg(long)]
     steady: bool,
     /// Print JSON instead of tables.
@@ -75,6 +75,7 @@ pub fn run(gossip: &Gossip) {
                 random_sources: sources == Sources::Random,
                 loss_ppm: (gossip.loss * 1e6).round() as u32,
                 seed: gossip.seed,
+                later: !gossip.steady,
                 cap: Duration::from_secs(gossip.cap),
                 reset_after: Duration::from_millis(gossip.reset),
             };

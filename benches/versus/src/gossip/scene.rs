@@ -44,6 +44,8 @@ pub struct Scene {
     pub random_sources: bool,
     pub loss_ppm: u32,
     pub seed: u64,
+    /// Whether to wait until machines have forgotten what they keep for a while, to measure their heap again.
+    pub later: bool,
     /// Processor time after which a run is stopped.
     pub cap: Duration,
     /// After which time a connection to a dead or unreachable node is reported to who sends on it.
@@ -68,7 +70,7 @@ pub struct Steady {
     /// Right after the messages.
     pub heap_bytes_per_node: f64,
     /// When everybody has had the time to forget.
-    pub heap_bytes_per_node_later: f64,
+    pub heap_bytes_per_node_later: Option<f64>,
     pub repeated: u64,
 }
 
@@ -121,8 +123,10 @@ pub fn steady<M: Machine>(scene: &Scene) -> Result<Steady, Stopped> {
         (field.cpu, field.bodies, field.tally.deliveries.max(1) as f64)
     };
     let heap_then = heap_bytes() as f64;
-    run.wait_until_all_have_all(PATIENCE)?;
-    run.advance(FORGOTTEN)?;
+    if scene.later {
+        run.wait_until_all_have_all(PATIENCE)?;
+        run.advance(FORGOTTEN)?;
+    }
     let heap_now = heap_bytes() as f64;
     let machines = run.take_machines();
     let nodes = f64::from(scene.nodes);
@@ -141,7 +145,7 @@ pub fn steady<M: Machine>(scene: &Scene) -> Result<Steady, Stopped> {
         idle_cpu_ns_per_s: idle_cpu,
         cpu_ns_per_delivery: cpu.as_nanos() as f64 / deliveries,
         heap_bytes_per_node: (machines + (heap_then - heap_now)) / nodes,
-        heap_bytes_per_node_later: machines / nodes,
+        heap_bytes_per_node_later: scene.later.then_some(machines / nodes),
         repeated: tally.repeated,
     })
 }

@@ -87,7 +87,10 @@ pub fn print(scene: &Scene, contestants: &[Contestant]) {
     row("CPU per delivery, µs", &steady(&|steady| format!("{:.2}", steady.cpu_ns_per_delivery / 1e3)));
     row("idle CPU of a node, µs/s", &steady(&|steady| format!("{:.0}", steady.idle_cpu_ns_per_s / 1e3)));
     row("heap of a node, KiB", &steady(&|steady| kib(steady.heap_bytes_per_node)));
-    row("the same 150 s later, KiB", &steady(&|steady| kib(steady.heap_bytes_per_node_later)));
+    row(
+        "the same 150 s later, KiB",
+        &steady(&|steady| steady.heap_bytes_per_node_later.map_or_else(|| "-".to_owned(), kib)),
+    );
     row("delivered twice", &steady(&|steady| steady.repeated.to_string()));
     row("30 % crash: recovery, s", &|contestant| {
         show_cell(&contestant.crash, &|crash| seconds(crash.recovery_s, "never in 20"))
