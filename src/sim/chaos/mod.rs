@@ -135,7 +135,7 @@ impl Run {
         let mut dice = Dice(seed.wrapping_mul(0x5851_f42d_4c95_7f2d));
         let network = network(&mut dice);
         let mut config = dice.pick(&[Config::small, Config::medium])();
-        let upload = dice.chance(40).then(|| 30_000 + dice.roll(200_000));
+        let upload = dice.chance(40).then(|| 15_000 + dice.roll(80_000));
         config.egress.upload_bytes_per_s = upload;
         config.gossip.redundancy_percent = 100 + 10 * dice.roll(11) as u16;
         let retention = dice.pick(&[
