@@ -36,11 +36,11 @@ impl Flooding {
         new
     }
 
-    fn push(&self, id: u64, hops: u8, payload: &Bytes, but: NodeId, actions: &mut Vec<Action>) {
+    fn push(&self, id: u64, hops: u16, payload: &Bytes, but: NodeId, actions: &mut Vec<Action>) {
         for &to in self.overlay.neighbors().iter().filter(|&&peer| peer != but) {
-            let mut frame = BytesMut::with_capacity(10 + payload.len());
+            let mut frame = BytesMut::with_capacity(11 + payload.len());
             frame.put_u8(0);
-            frame.put_u8(hops);
+            frame.put_u16_le(hops);
             frame.put_u64_le(id);
             frame.put_slice(payload);
             actions.push(Action::Send { to, frame: frame.freeze() });
@@ -73,7 +73,7 @@ impl Machine for Flooding {
             return;
         }
         frame.advance(1);
-        let (hops, id) = (frame.get_u8(), frame.get_u64_le());
+        let (hops, id) = (frame.get_u16_le(), frame.get_u64_le());
         if self.is_new(id, now) {
             self.push(id, hops.saturating_add(1), &frame, from, actions);
             actions.push(Action::Deliver { payload: frame, hops: Hops::Links(hops.into()) });

@@ -123,8 +123,8 @@ pub fn steady<M: Machine>(scene: &Scene) -> Result<Steady, Stopped> {
         (field.cpu, field.bodies, field.tally.deliveries.max(1) as f64)
     };
     let heap_then = heap_bytes() as f64;
+    run.wait_until_all_have_all(PATIENCE)?;
     if scene.later {
-        run.wait_until_all_have_all(PATIENCE)?;
         run.advance(FORGOTTEN)?;
     }
     let heap_now = heap_bytes() as f64;
