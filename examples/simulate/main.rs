@@ -8,9 +8,11 @@
 //! cargo run --release --example simulate -- state --budget half
 //! cargo run --release --example simulate -- livestream --viewers 1000 --crash 0.3
 //! cargo run --release --example simulate -- group --participants 16 --messages 500 --partition 20
+//! cargo run --release --example simulate -- chaos --runs 400
 //! ```
 
 mod arguments;
+mod chaos;
 mod group;
 mod livestream;
 mod meter;
@@ -43,6 +45,8 @@ enum Scenario {
     Livestream(livestream::Livestream),
     /// One room: everybody joins it, they talk and claim the screen, and in the middle something may go wrong.
     Group(group::Group),
+    /// Random topics under random faults, then calm, in which everybody must agree; seed by seed.
+    Chaos(chaos::Chaos),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Some(Scenario::State(state)) => state::play(&state),
         Some(Scenario::Group(group)) => return group::play(&group),
         Some(Scenario::Livestream(livestream)) => return livestream::play(&livestream),
+        Some(Scenario::Chaos(chaos)) => return chaos::play(&chaos),
         None => return tour::play(),
     }
     ExitCode::SUCCESS

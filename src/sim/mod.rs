@@ -63,6 +63,7 @@
 //! assert_eq!(world.metrics().total().wire_bytes, 6 * (5 + 28));
 //! ```
 
+mod chaos;
 mod checker;
 mod deliveries;
 mod fault;
@@ -86,6 +87,7 @@ use alloc::boxed::Box;
 
 use bytes::Bytes;
 
+pub use chaos::{ChaosReport, ChaosScene};
 pub use checker::{
     Breach, Budget, Caps, Check, Checkers, Complete, ExactlyOnce, NothingForged, Published, Violation,
     Violations,
