@@ -89,7 +89,7 @@ impl<P: WirePeer> Engine<P> {
     }
 
     fn begin_group(&mut self, swarm: SwarmId, tag: SwarmTag, group: Group<P>) {
-        self.swarms.insert(tag, Joined { id: swarm, swarm: Swarm::Group(Box::new(group)) });
+        self.swarms.insert(tag, Joined { id: swarm, swarm: Swarm::Group(Box::new(group)), wake: None });
         self.with_group(tag, |group, now, actions| group.begin(now, actions));
     }
 

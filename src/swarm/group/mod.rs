@@ -24,6 +24,7 @@ mod roster;
 mod spread;
 mod talk;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -540,7 +541,7 @@ impl<P: WirePeer> Group<P> {
     }
 
     fn send(&self, to: P, message: GroupMessage<P>, class: Class, actions: &mut SwarmActions<P>) {
-        let message = Message::Group(message);
+        let message = Box::new(Message::Group(message));
         actions.push(SwarmAction::Send { to, message, class, deadline: None, key: None });
     }
 
