@@ -67,6 +67,10 @@ const SEAL_PERCENT: u64 = 3;
 /// Below, the weak wait until the strong have come.
 const CAPACITY_SCARCE_PERCENT: u32 = 135;
 
+/// Below, there are at least so many stripes.
+const CAPACITY_TIGHT_PERCENT: u32 = 150;
+const STRIPES_TIGHT: u8 = 8;
+
 /// Numbers of media frames begin here, track by track: they share the sequences of their origin with its chat.
 const TRACK_SEQUENCES: u32 = 48;
 
@@ -620,11 +624,13 @@ fn media_sequence(track: u8, number: u64) -> u64 {
 fn planner_config<P: Copy>(config: &Config, options: &BroadcastOptions<P>, epoch: Epoch) -> PlannerConfig {
     let chunk = config.frame_bytes_max.saturating_sub(crate::wire::CHUNK_HEADER_BYTES_MAX).max(1);
     let rate = wire_rate(options.rate_bytes_per_s, options.redundancy_percent, chunk, &config.egress);
-    let scarce = options.capacity_expected_percent < CAPACITY_SCARCE_PERCENT;
+    let capacity = options.capacity_expected_percent * 100 / u32::from(options.redundancy_percent.max(100));
+    let scarce = capacity < CAPACITY_SCARCE_PERCENT;
     let stripes = options.stripes.unwrap_or_else(|| {
         let frame = u32::try_from(config.frame_bytes_max).unwrap_or(u32::MAX);
-        let capacity = options.capacity_expected_percent;
         let k = stripes_for(options.viewers_expected, rate, LATENCY_TYPICAL, frame, capacity);
+        // Half a stripe of upload is left over at every viewer, on average: where that matters, stripes are thin.
+        let k = if capacity < CAPACITY_TIGHT_PERCENT { k.max(STRIPES_TIGHT) } else { k };
         k.min(u8::try_from(options.viewers_max).unwrap_or(u8::MAX))
     });
     let plan = PlanConfig {
