@@ -5,6 +5,7 @@ mod links;
 mod livestream;
 mod outgoing;
 mod queries;
+mod swarms;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -26,7 +27,7 @@ use crate::log::Retention;
 use crate::propagation::{Egress, Enqueued, Item, Transmit};
 use crate::rng::Seed;
 use crate::stats::EngineStats;
-use crate::swarm::{Guard, Swarm, SwarmAction, SwarmActions, Topic, TopicOptions};
+use crate::swarm::{Guard, Swarm, SwarmActions, Topic, TopicOptions};
 use crate::time::Instant;
 use crate::wire::{
     self, ForestMessage, FrameReader, GroupMessage, LinkMessage, MembershipMessage, Message, WirePeer,
@@ -554,81 +555,6 @@ impl<P: WirePeer> Engine<P> {
         self.stats.offences += 1;
         diagnose!(warn, ?peer, ?offence, "a peer misbehaves");
         self.event(Event::Misbehaved { peer, offence });
-    }
-
-    // --- swarms ---------------------------------------------------------------------------------------------------
-
-    /// Lets the topic of a swarm act, if it has one.
-    fn with_topic(&mut self, tag: SwarmTag, act: impl FnOnce(&mut Topic<P>, Instant, &mut SwarmActions<P>)) {
-        self.with_swarm(tag, |swarm, now, actions| swarm.with_topic(now, actions, act));
-    }
-
-    /// Lets a swarm act, carries out what it wants, and notes when it wants to be woken.
-    fn with_swarm(&mut self, tag: SwarmTag, act: impl FnOnce(&mut Swarm<P>, Instant, &mut SwarmActions<P>)) {
-        let now = self.now;
-        let Some(joined) = self.swarms.get_mut(&tag) else { return };
-        let mut actions = core::mem::take(&mut self.actions);
-        act(&mut joined.swarm, now, &mut actions);
-        let wake = joined.swarm.poll_timeout().map(|at| at.max(now + TICK));
-        if joined.wake != wake {
-            joined.wake = wake;
-            self.deadlines.set(Wake::Swarm(tag), wake);
-        }
-        let count = actions.len();
-        for action in actions.drain(..) {
-            self.carry_out(tag, action, now);
-        }
-        self.actions_rush.passed(&mut actions, count);
-        // An action can lead to others only through the deadlines, never through this list.
-        self.actions = actions;
-    }
-
-    fn carry_out(&mut self, tag: SwarmTag, action: SwarmAction<P>, now: Instant) {
-        match action {
-            SwarmAction::Send { to, message, class, deadline, key } => {
-                self.enqueue(to, Outgoing::Message(tag, message), class, deadline, key, now);
-            }
-            SwarmAction::Pass { to, frame, class, deadline, key } => {
-                self.enqueue(to, Outgoing::Frame(frame), class, deadline, key, now);
-            }
-            SwarmAction::Hold(peer) => {
-                if !self.links.contains_key(&peer) {
-                    self.open_link(peer, LinkState::Up, now);
-                }
-                if let Some(link) = self.links.get_mut(&peer) {
-                    link.holders += 1;
-                    link.liveness.watch(now);
-                }
-                self.schedule_link(peer);
-                self.spread_rtt(peer);
-            }
-            SwarmAction::Release(peer) => {
-                if let Some(link) = self.links.get_mut(&peer) {
-                    link.holders = link.holders.saturating_sub(1);
-                    link.used = now;
-                }
-                self.schedule_link(peer);
-            }
-            SwarmAction::Misbehaved(peer, offence) => self.misbehaved(peer, offence),
-            SwarmAction::Event(event) => self.event(event),
-            SwarmAction::Gone => self.forget_swarm(tag),
-        }
-    }
-
-    /// The swarm was left.
-    fn forget_swarm(&mut self, tag: SwarmTag) {
-        if let Some(joined) = self.swarms.remove(&tag) {
-            self.epoch_min = self.epoch_min.max(Epoch(joined.swarm.epoch().0.saturating_add(1)));
-        }
-        self.deadlines.set(Wake::Swarm(tag), None);
-    }
-
-    fn event(&mut self, event: Event<P>) {
-        diagnose!(trace, ?event, "news");
-        if self.events.push(event).is_some() {
-            self.events_lost += 1;
-            self.stats.events_lost += 1;
-        }
     }
 
     // --- out ------------------------------------------------------------------------------------------------------

@@ -269,3 +269,20 @@ fn in_a_signed_group_nobody_speaks_for_another() {
     let refused = engine.create_group(ROOM, GroupOptions::new(), listener, Instant::ZERO);
     assert_eq!(refused, Err(CommandError::NoSigner));
 }
+
+#[test]
+fn a_newcomer_whose_first_news_are_lost_tells_them_again() {
+    for seed in 0..20 {
+        let mut world = room(4, 16, seed);
+        world.network_mut().config_mut().loss_ppm = 400_000;
+        for contact in 0..4 {
+            world.add(|birth| joiner(&birth, contact));
+        }
+        world.run_for(ms(700));
+        world.network_mut().config_mut().loss_ppm = 10_000;
+        world.run_for(Duration::from_secs(3));
+        for node in 0..8 {
+            assert_eq!(roster(&world, node).len(), 8, "seed {seed}, node {node}");
+        }
+    }
+}

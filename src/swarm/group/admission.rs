@@ -25,6 +25,9 @@ const ASK_AGAIN_MAX: Duration = Duration::from_secs(2);
 /// A place is kept this long for somebody who was let in and has not been heard of.
 const RESERVED_FOR: Duration = Duration::from_secs(2);
 
+/// How often a node that has heard of nobody asks, once a beat: then neighbours must tell.
+const PRESENTATIONS_MAX: u32 = 32;
+
 /// Peers that ask before this node is in, at most; others ask again.
 const EARLY_MAX: usize = 64;
 
@@ -36,13 +39,22 @@ pub(super) struct Admission<P> {
     ask_at: Instant,
     /// Who was let in here lately and is not in the roster yet.
     reserved: Vec<(P, Instant)>,
+    /// Requests for the roster since this node was let in.
+    wanted: u32,
     /// Who asked before this node was in itself, with its life.
     early: Vec<(P, u32)>,
 }
 
 impl<P: WirePeer> Admission<P> {
     pub(super) fn new(now: Instant) -> Self {
-        Self { contacts: Vec::new(), asked: 0, ask_at: now, reserved: Vec::new(), early: Vec::new() }
+        Self {
+            contacts: Vec::new(),
+            asked: 0,
+            ask_at: now,
+            reserved: Vec::new(),
+            early: Vec::new(),
+            wanted: 0,
+        }
     }
 
     pub(super) fn ask_at(&self) -> Option<Instant> {
@@ -130,11 +142,26 @@ impl<P: WirePeer> Group<P> {
         let joined_us = welcome.joined_us.unwrap_or(welcome.clock_us);
         self.own.profile = Profile { joined_us, ..self.own.profile.clone() };
         self.enter(now, actions);
-        // The contact spreads the news before this node has a neighbour, and may have room to send the roster.
+        self.present_to(from, actions);
+    }
+
+    /// Shows its entry to a contact, which spreads the news before this node has a neighbour, and asks it for the roster.
+    fn present_to(&mut self, contact: P, actions: &mut SwarmActions<P>) {
         let entry = self.own_entry();
         let message = GroupMessage::Roster { entries: alloc::vec![entry], verdicts: Vec::new() };
-        self.send(from, message, Class::High, actions);
-        self.send(from, GroupMessage::WantRoster { parts: u64::MAX }, Class::Control, actions);
+        self.send(contact, message, Class::High, actions);
+        self.send(contact, GroupMessage::WantRoster { parts: u64::MAX }, Class::Control, actions);
+    }
+
+    /// Asks the contacts again while this node has heard of nobody: the first news were lost.
+    pub(super) fn repeat_presentation(&mut self, actions: &mut SwarmActions<P>) {
+        let contacts = self.admission.contacts.len();
+        if self.roster.len() > 1 || contacts == 0 || self.admission.wanted >= PRESENTATIONS_MAX {
+            return;
+        }
+        let contact = self.admission.contacts[self.admission.wanted as usize % contacts];
+        self.admission.wanted += 1;
+        self.present_to(contact, actions);
     }
 
     /// This node is in.

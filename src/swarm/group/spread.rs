@@ -549,6 +549,7 @@ impl<P: WirePeer> Group<P> {
         // A node that slept has heard nobody, and cannot blame them.
         let slept = now - self.spread.beat_at > self.config.silence / 2;
         self.spread.beat_at = now + Duration::from_micros(self.rng.between(micros * 3 / 4, micros));
+        self.repeat_presentation(actions);
         let lists = self.spread.lists();
         let neighbors: Vec<_> = self.spread.neighbors.keys().copied().collect();
         for peer in neighbors {
