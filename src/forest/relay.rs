@@ -2,6 +2,7 @@
 
 mod children;
 mod feeds;
+mod keyframes;
 mod load;
 mod media;
 mod repair;

@@ -650,33 +650,6 @@ impl<P: WirePeer> Relay<P> {
         let next = self.tracks.values().filter_map(|track| track.log.next_use_by_ms()).min();
         self.expire_at = next.map(|at| self.local_time(at + 1));
     }
-
-    /// Asks for a keyframe: upwards at a viewer, of the application at the source. Nothing happens if one was asked for less
-    /// than [`RelayConfig::keyframe_interval`](super::RelayConfig::keyframe_interval) ago, or if the source has just published
-    /// one.
-    pub fn want_keyframe(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
-        let newest = self.tracks.values().filter_map(|track| track.log.newest_keyframe_ms()).max();
-        let fresh = newest.is_some_and(|at| {
-            self.stream_ms(now) < u64::from(at) + self.config.keyframe_interval.as_millis() as u64 / 2
-        });
-        let asked = self.asked_keyframe.is_some_and(|at| now - at < self.config.keyframe_interval);
-        if asked || self.is_source() && fresh {
-            return;
-        }
-        self.asked_keyframe = Some(now);
-        self.stats.keyframe_requests += 1;
-        if self.is_source() {
-            actions.push(RelayAction::KeyframeWanted);
-        } else if let Some(to) = self.stripes.iter().find_map(|stripe| stripe.parent) {
-            self.send(to, ForestMessage::KeyframeWanted { tracks: self.wants.tracks }, actions);
-        }
-    }
-
-    pub(super) fn on_keyframe_wanted(&mut self, from: P, now: Instant, actions: &mut Vec<RelayAction<P>>) {
-        if self.stripes.iter().any(|stripe| stripe.children.iter().any(|child| child.peer == from)) {
-            self.want_keyframe(now, actions);
-        }
-    }
 }
 
 /// How long a chunk of the base layer may wait to be sent, and how much less each layer above.

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
 
+use super::keyframes::PICTURE_PATIENCE;
 use super::media::key_of;
 use super::{Missing, RTT_GUESS, Relay, RelayAction, Track};
 use crate::io::Class;
@@ -33,9 +34,6 @@ const HISTORY_RETRY: Duration = Duration::from_millis(200);
 const GONE_RETRY: Duration = Duration::from_millis(5);
 /// The first picture is asked for again sooner, and of somebody else.
 const PICTURE_RETRY: Duration = Duration::from_millis(60);
-
-/// How long a newcomer waits for the running group before it asks for a keyframe.
-const PICTURE_PATIENCE: Duration = Duration::from_millis(400);
 
 /// Chunks that others wait for while this node waits for them itself, at most.
 const OWED_MAX: usize = 4_096;
@@ -127,18 +125,6 @@ impl<P: WirePeer> Relay<P> {
             }
         }
         news
-    }
-
-    /// Nobody could give the running group so far: the next keyframe will do as well.
-    pub(super) fn want_first_picture(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
-        let waits = |(id, track): (&u8, &Track<P>)| {
-            track.chases && !track.log.has_started() && self.wants.covers(*id, true)
-        };
-        let waits = self.tracks.iter().map(|(id, track)| (id, &**track)).any(waits);
-        self.picture_at = waits.then(|| now + self.config.keyframe_interval);
-        if waits {
-            self.want_keyframe(now, actions);
-        }
     }
 
     /// Notes the history to be asked for, of those stripes whose beginning is known.

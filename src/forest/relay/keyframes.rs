@@ -1,0 +1,52 @@
+//! Asking for keyframes: many viewers ask, the application hears of it once.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::{Relay, RelayAction, Track};
+use crate::time::Instant;
+use crate::wire::{ForestMessage, WirePeer};
+
+/// How long a newcomer waits for the running group before it asks for a keyframe.
+pub(super) const PICTURE_PATIENCE: Duration = Duration::from_millis(400);
+
+impl<P: WirePeer> Relay<P> {
+    /// Nobody could give the running group so far: the next keyframe will do as well.
+    pub(super) fn want_first_picture(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        let waits = |(id, track): (&u8, &Track<P>)| {
+            track.chases && !track.log.has_started() && self.wants.covers(*id, true)
+        };
+        let waits = self.tracks.iter().map(|(id, track)| (id, &**track)).any(waits);
+        self.picture_at = waits.then(|| now + self.config.keyframe_interval);
+        if waits {
+            self.want_keyframe(now, actions);
+        }
+    }
+
+    /// Asks for a keyframe: upwards at a viewer, of the application at the source. Nothing happens if one was asked for less
+    /// than [`RelayConfig::keyframe_interval`](super::RelayConfig::keyframe_interval) ago, or if the source has just published
+    /// one.
+    pub fn want_keyframe(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        let newest = self.tracks.values().filter_map(|track| track.log.newest_keyframe_ms()).max();
+        let fresh = newest.is_some_and(|at| {
+            self.stream_ms(now) < u64::from(at) + self.config.keyframe_interval.as_millis() as u64 / 2
+        });
+        let asked = self.asked_keyframe.is_some_and(|at| now - at < self.config.keyframe_interval);
+        if asked || self.is_source() && fresh {
+            return;
+        }
+        self.asked_keyframe = Some(now);
+        self.stats.keyframe_requests += 1;
+        if self.is_source() {
+            actions.push(RelayAction::KeyframeWanted);
+        } else if let Some(to) = self.stripes.iter().find_map(|stripe| stripe.parent) {
+            self.send(to, ForestMessage::KeyframeWanted { tracks: self.wants.tracks }, actions);
+        }
+    }
+
+    pub(super) fn on_keyframe_wanted(&mut self, from: P, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        if self.stripes.iter().any(|stripe| stripe.children.iter().any(|child| child.peer == from)) {
+            self.want_keyframe(now, actions);
+        }
+    }
+}
