@@ -180,7 +180,7 @@ impl Run {
         network.reset_after = dice.chance(50).then_some(Duration::from_secs(2));
         network.upload_bits_per_s = NonZeroU64::new(20_000_000);
         let mut config = dice.pick(&[Config::small, Config::medium])();
-        let upload = dice.chance(40).then(|| 30_000 + dice.roll(200_000));
+        let upload = dice.chance(40).then(|| 20_000 + dice.roll(100_000));
         config.egress.upload_bytes_per_s = upload;
         config.gossip.redundancy_percent = 100 + 10 * dice.roll(11) as u16;
         let retention = dice.pick(&[

@@ -27,5 +27,5 @@ pub(crate) use frame::DATA_HEADER_BYTES_MAX_WITHOUT_PEER;
 pub use frame::{FrameReader, FrameWriter, VERSION, message_bytes_max};
 pub use message::{
     Data, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem,
-    SyncKnown, ViewEntry,
+    SyncKnown, ViewEntry, Wave,
 };
