@@ -53,10 +53,11 @@ pub struct LinkConfig {
     /// has one, the newcomer is. While the host has twice as many connects and disconnects to drain, no link is made.
     /// From 2 to 1,048,576; default 1,024.
     pub links_max: usize,
-    /// How long a neighbour may be silent before it is pinged. From 50 ms to 1 h; default 1 s.
+    /// How long a neighbour may be silent before it is pinged. From 50 ms to 1 h; default 1.1 s, which with `silence_min`
+    /// finds a dead neighbour after 2 s in the median.
     pub ping_after: Duration,
     /// The least silence after which a neighbour counts as lost; the timeout adapts to the measured round-trip time
-    /// between this and `silence_max`. From 100 ms to 1 h; default 2.5 s.
+    /// between this and `silence_max`. From 100 ms to 1 h; default 2.55 s: a host may sleep for 1.4 s after it was pinged.
     pub silence_min: Duration,
     /// The greatest such silence. From `silence_min` to 1 h; default 5 s.
     pub silence_max: Duration,
@@ -133,6 +134,12 @@ pub struct MembershipConfig {
     pub probe_interval: Duration,
     /// Lost peers and contacts to remember for that. From 0 to 1,024; default 16.
     pub remembered_max: usize,
+    /// Time between attempts to swap the link to the farthest neighbour for a shorter one, while they succeed; later they
+    /// are up to 64 times as rare. From 100 ms to 1 h, or `None` to leave the overlay as it grew; default 1 s.
+    pub swap_interval: Option<Duration>,
+    /// Links that are never swapped, whatever their delay, so that the overlay stays in one piece. From 0 to 32;
+    /// default 2.
+    pub lasting_links: usize,
 }
 
 /// Gossip: eager and lazy push, pull, anti-entropy.
@@ -148,7 +155,8 @@ pub struct GossipConfig {
     /// Eager feeders to keep, in percent: 100 is a tree, 200 every update twice, 120 a second feeder for one update in
     /// five. From 100 to 300; default 100.
     pub redundancy_percent: u16,
-    /// How long announcements are gathered before they are sent. From 0 to 10 s; default 250 ms.
+    /// The time between announcements, each to another neighbour, of all that it was not told yet; with more than eight
+    /// neighbours it is as much shorter. From 0 to 10 s; default 300 ms.
     pub have_interval: Duration,
     /// The least time between news of a missing update and asking for it. From 0 to 10 s; default 10 ms. The real
     /// one grows with the measured lateness.
@@ -291,8 +299,8 @@ impl Default for LinkConfig {
     fn default() -> Self {
         Self {
             links_max: 1_024,
-            ping_after: Duration::from_secs(1),
-            silence_min: Duration::from_millis(2_500),
+            ping_after: Duration::from_millis(1_100),
+            silence_min: Duration::from_millis(2_550),
             silence_max: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
             linger: Duration::from_secs(3),
@@ -371,6 +379,8 @@ impl Default for MembershipConfig {
             refill_interval: Duration::from_millis(250),
             probe_interval: Duration::from_secs(2),
             remembered_max: 16,
+            swap_interval: Some(Duration::from_secs(1)),
+            lasting_links: 2,
         }
     }
 }
@@ -393,7 +403,11 @@ impl MembershipConfig {
         span("membership.reply_timeout", self.reply_timeout, ten_ms, minute)?;
         span("membership.refill_interval", self.refill_interval, ten_ms, minute)?;
         span("membership.probe_interval", self.probe_interval, Duration::from_millis(100), HOUR)?;
-        within("membership.remembered_max", self.remembered_max as u64, 0, 1_024)
+        within("membership.remembered_max", self.remembered_max as u64, 0, 1_024)?;
+        if let Some(interval) = self.swap_interval {
+            span("membership.swap_interval", interval, Duration::from_millis(100), HOUR)?;
+        }
+        within("membership.lasting_links", self.lasting_links as u64, 0, 32)
     }
 }
 
@@ -403,7 +417,7 @@ impl Default for GossipConfig {
             mode: GossipMode::Hybrid,
             initial_fanout: 4,
             redundancy_percent: 100,
-            have_interval: Duration::from_millis(250),
+            have_interval: Duration::from_millis(300),
             want_delay_min: Duration::from_millis(10),
             sync_interval_min: Duration::from_millis(500),
             sync_interval_max: Duration::from_secs(4),
@@ -549,6 +563,8 @@ mod tests {
             ("membership.refill_interval", |c| c.membership.refill_interval = Duration::ZERO),
             ("membership.probe_interval", |c| c.membership.probe_interval = Duration::ZERO),
             ("membership.remembered_max", |c| c.membership.remembered_max = 1_025),
+            ("membership.swap_interval", |c| c.membership.swap_interval = Some(Duration::ZERO)),
+            ("membership.lasting_links", |c| c.membership.lasting_links = 33),
             ("gossip.initial_fanout", |c| c.gossip.initial_fanout = 0),
             ("gossip.redundancy_percent", |c| c.gossip.redundancy_percent = 99),
             ("gossip.have_interval", |c| c.gossip.have_interval = Duration::MAX),

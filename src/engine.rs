@@ -461,7 +461,8 @@ impl<P: WirePeer> Engine<P> {
             Message::Membership(
                 MembershipMessage::Join { swarm, .. }
                 | MembershipMessage::Offer { swarm, .. }
-                | MembershipMessage::Neighbor { swarm, .. },
+                | MembershipMessage::Neighbor { swarm, .. }
+                | MembershipMessage::Measure { swarm },
             ) => *swarm == joined.id,
             Message::Forest(ForestMessage::Watch { swarm, .. }) => *swarm == joined.id,
             Message::Forest(ForestMessage::Plan(plan)) => plan.swarm == joined.id,
@@ -521,7 +522,11 @@ impl<P: WirePeer> Engine<P> {
             LinkMessage::Pong { token } => {
                 let Some(link) = self.links.get_mut(&from) else { return };
                 if link.liveness.on_pong(token, now) {
+                    let loss = link.liveness.take_loss();
                     self.spread_rtt(from);
+                    if loss {
+                        self.swarms.values_mut().for_each(|joined| joined.swarm.note_loss(now));
+                    }
                 }
             }
         }

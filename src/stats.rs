@@ -47,8 +47,12 @@ pub struct GossipStats {
     pub grafts_sent: u64,
     /// Such requests received.
     pub grafts_received: u64,
-    /// Feeders given up for faster ones.
-    pub swaps: u64,
+    /// Waves sent.
+    pub waves_sent: u64,
+    /// Waves received.
+    pub waves_received: u64,
+    /// Waves not passed on: older than others of their source, or too many.
+    pub waves_dropped: u64,
     /// Requests not to be pushed a source's updates.
     pub prunes_sent: u64,
     /// Such requests received.
@@ -129,6 +133,10 @@ pub struct ViewStats {
     pub probes_sent: u64,
     /// Peers asked to be neighbours for a while, lest a small swarm falls into parts.
     pub looks_beyond: u64,
+    /// Peers measured as candidates for a shorter link.
+    pub measurements_sent: u64,
+    /// Links given up so that two shorter ones replace two longer ones.
+    pub shortcuts: u64,
     /// Shuffles begun.
     pub shuffles_sent: u64,
     /// Peers told that they are no neighbours.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::{Dice, Net, SWARM, Style, drain, frame, frame_of, is_readable, ms, sent_to};
 use suffuse::wire::{
     Data, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem,
-    SyncKnown, ViewEntry, WireError,
+    SyncKnown, ViewEntry, Wave, WireError,
 };
 use suffuse::{
     Class, CommandError, Config, Engine, Epoch, Event, GossipMode, Input, Instant, Offence, Output, Priority,
@@ -805,7 +805,19 @@ fn random_message(dice: &mut Dice) -> Message<u64> {
             hops_left: dice.next() as u8,
             entries: entries(dice),
         }),
-        11 => Message::Membership(MembershipMessage::ShuffleReply { entries: entries(dice) }),
+        11 => Message::Membership(match dice.below(5) {
+            0 => MembershipMessage::ShuffleReply { entries: entries(dice) },
+            1 => MembershipMessage::Measure { swarm: SWARM },
+            2 => MembershipMessage::Measured {
+                longest: dice.percent(80).then(|| (random_name(dice), dice.next() as u32)),
+            },
+            3 => MembershipMessage::Swap {
+                candidate: random_name(dice),
+                leaving: random_name(dice),
+                gain_us: dice.next() as u32,
+            },
+            _ => MembershipMessage::Swapped { candidate: random_name(dice) },
+        }),
         12 => {
             let mut update = data(random_name(dice), random_sequence(dice), b"hostile");
             update.epoch = random_epoch(dice);
@@ -819,7 +831,16 @@ fn random_message(dice: &mut Dice) -> Message<u64> {
         }
         13 => Message::Gossip(GossipMessage::Have { sources: random_sources(dice) }),
         14 => Message::Gossip(GossipMessage::Want { graft: dice.percent(50), sources: random_sources(dice) }),
-        15 => match dice.below(2) {
+        15 => match dice.below(4) {
+            2 => Message::Gossip(GossipMessage::Attach { attached: dice.percent(70) }),
+            3 => Message::Gossip(GossipMessage::Wave(Wave {
+                origin: random_name(dice),
+                epoch: random_epoch(dice),
+                number: random_sequence(dice),
+                shared: dice.percent(50),
+                hops: dice.below(128) as u8,
+                born: if dice.percent(20) { Instant::ZERO } else { T0 },
+            })),
             0 => Message::Gossip(GossipMessage::Gone { sources: random_sources(dice) }),
             _ => Message::Gossip(GossipMessage::Prune {
                 origin: random_name(dice),

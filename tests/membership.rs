@@ -88,6 +88,13 @@ fn half_open(world: &Swarm) -> Vec<(NodeId, NodeId)> {
     links.filter(|(node, peer)| views.get(peer).is_none_or(|view| !view.contains(node))).collect()
 }
 
+/// Links that only one end knows, and for longer than a swap of links takes to travel.
+fn half_open_for_long(world: &mut Swarm) -> Vec<(NodeId, NodeId)> {
+    let before = half_open(world);
+    world.run_for(ms(2_000));
+    half_open(world).into_iter().filter(|link| before.contains(link)).collect()
+}
+
 fn mean_degree(world: &Swarm) -> f64 {
     let views = views(world);
     views.values().map(BTreeSet::len).sum::<usize>() as f64 / views.len() as f64
@@ -129,7 +136,7 @@ fn assert_good_overlay(count: u64, loss_ppm: u32, seed: u64, radius_max: usize) 
     assert_within_caps(&world);
     if loss_ppm == 0 {
         world.run_for(ms(10_000));
-        assert_eq!(half_open(&world), [], "seed {seed}");
+        assert_eq!(half_open_for_long(&mut world), [], "seed {seed}");
     }
 }
 
@@ -245,7 +252,7 @@ fn a_restart_within_the_silence_heals_and_the_new_life_publishes() {
         assert_eq!(id.epoch, Epoch(1));
         world.run_for(ms(10_000));
         assert!(is_one_component(&world), "seed {seed}");
-        assert_eq!(half_open(&world), [], "seed {seed}");
+        assert_eq!(half_open_for_long(&mut world), [], "seed {seed}");
         let fingerprints: BTreeSet<_> = world.hosts().map(|(_, engine)| engine.fingerprint(SWARM)).collect();
         assert_eq!(fingerprints.len(), 1, "seed {seed}: they do not know the same updates");
     }
@@ -265,7 +272,7 @@ fn a_half_open_link_heals() {
         world.with_host(node, |engine, now| engine.handle_input(lost, now));
         assert!(!half_open(&world).is_empty(), "seed {seed}");
         world.run_for(ms(10_000));
-        assert_eq!(half_open(&world), [], "seed {seed}");
+        assert_eq!(half_open_for_long(&mut world), [], "seed {seed}");
         assert!(is_one_component(&world), "seed {seed}");
     }
 }
@@ -305,13 +312,34 @@ fn random_churn_leaves_one_component_within_the_caps() {
         }
         world.run_for(ms(15_000));
         assert!(is_one_component(&world), "seed {seed}");
-        assert_eq!(half_open(&world), [], "seed {seed}");
+        assert_eq!(half_open_for_long(&mut world), [], "seed {seed}");
         assert!(mean_degree(&world) >= 6.5, "seed {seed}: {}", mean_degree(&world));
         assert_within_caps(&world);
     }
 }
 
 // --- hostile messages ---------------------------------------------------------------------------------------------
+
+#[test]
+fn links_are_swapped_for_shorter_ones_and_degrees_stay() {
+    let mean_latency = |world: &Swarm| {
+        let views = views(world);
+        let links = views.iter().flat_map(|(&node, peers)| peers.iter().map(move |&peer| (node, peer)));
+        let micros = links.map(|(a, b)| world.network().latency(a, b).as_micros() as f64).collect::<Vec<_>>();
+        micros.iter().sum::<f64>() / micros.len() as f64 / 1_000.0
+    };
+    for seed in [1, 2] {
+        let mut world = settled(200, seed);
+        world.run_for(Duration::from_secs(60));
+        let (mean, degree) = (mean_latency(&world), mean_degree(&world));
+        // A random link takes 30 ms.
+        assert!(mean < 22.0, "seed {seed}: the mean link takes {mean:.1} ms");
+        assert!((7.7..=8.3).contains(&degree), "seed {seed}: {degree} neighbours");
+        assert!(is_one_component(&world), "seed {seed}");
+        assert_eq!(half_open_for_long(&mut world), [], "seed {seed}");
+        assert_within_caps(&world);
+    }
+}
 
 fn random_request(dice: &mut Dice) -> NeighborRequest<u64> {
     match dice.below(3) {
@@ -326,7 +354,7 @@ fn random_membership(dice: &mut Dice, swarm: SwarmId) -> MembershipMessage<u64> 
     let hops_left = dice.next() as u8;
     let peers: Vec<_> = (0..dice.below(100)).map(|_| dice.below(1_000)).collect();
     let entries = peers.iter().map(|&peer| ViewEntry { peer, age: dice.next() as u8 }).collect();
-    match dice.below(9) {
+    match dice.below(13) {
         0 => MembershipMessage::Join { swarm, wanted: hops_left },
         1 => MembershipMessage::Walk { joiner: name, hops_left },
         2 => MembershipMessage::Offer { swarm, partner: name },
@@ -334,6 +362,10 @@ fn random_membership(dice: &mut Dice, swarm: SwarmId) -> MembershipMessage<u64> 
         5 => MembershipMessage::NeighborReply { accepted: dice.percent(60), peers },
         6 => MembershipMessage::Bye { leaving: dice.percent(30) },
         7 => MembershipMessage::Shuffle { origin: name, hops_left, entries },
+        8 => MembershipMessage::Measure { swarm },
+        9 => MembershipMessage::Measured { longest: Some((name, u32::from(hops_left) * 1_000)) },
+        10 => MembershipMessage::Swap { candidate: name, leaving: dice.below(40), gain_us: u32::MAX },
+        11 => MembershipMessage::Swapped { candidate: name },
         _ => MembershipMessage::ShuffleReply { entries },
     }
 }

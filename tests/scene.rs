@@ -111,6 +111,9 @@ fn churn_is_counted_for_who_was_there() {
     let everybody = u64::from(scene.messages * (NODES - 1));
     assert!(report.deliveries > everybody / 2 && report.deliveries < everybody * 3 / 2, "{report:?}");
     assert!(report.reliability > 0.99, "{report:?}");
+    // Newcomers catch up on what was published before they came; that is no delay of the swarm.
+    assert!(report.catch_ups > 0 && report.catch_ups < report.deliveries / 2, "{report:?}");
+    assert!(report.delay_ms.p99 < 3_000.0, "{report:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use suffuse::wire::{
     Data, FrameReader, FrameWriter, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest,
-    SourceRanges, SyncItem, SyncKnown, ViewEntry, WireError, message_bytes_max,
+    SourceRanges, SyncItem, SyncKnown, ViewEntry, Wave, WireError, message_bytes_max,
 };
 use suffuse::{Epoch, Instant, Priority, RangeSet, StateId, SwarmId, SwarmTag};
 
@@ -225,6 +225,14 @@ fn message() -> impl Strategy<Value = Message<u64>> {
             MembershipMessage::Shuffle { origin, hops_left, entries }
         }),
         entries().prop_map(|entries| MembershipMessage::ShuffleReply { entries }),
+        any::<u64>().prop_map(|id| MembershipMessage::Measure { swarm: SwarmId(id) }),
+        prop::option::of(any::<(u64, u32)>()).prop_map(|longest| MembershipMessage::Measured { longest }),
+        any::<(u64, u64, u32)>().prop_map(|(candidate, leaving, gain_us)| MembershipMessage::Swap {
+            candidate,
+            leaving,
+            gain_us
+        }),
+        any::<u64>().prop_map(|candidate| MembershipMessage::Swapped { candidate }),
     ];
     let gossip = prop_oneof![
         data.prop_map(GossipMessage::Data),
@@ -233,6 +241,8 @@ fn message() -> impl Strategy<Value = Message<u64>> {
         sources().prop_map(|sources| GossipMessage::Gone { sources }),
         (any::<u64>(), 0u8..=100)
             .prop_map(|(origin, share_percent)| GossipMessage::Prune { origin, share_percent }),
+        wave().prop_map(GossipMessage::Wave),
+        any::<bool>().prop_map(|attached| GossipMessage::Attach { attached }),
         sync(),
     ];
     prop_oneof![
@@ -241,6 +251,19 @@ fn message() -> impl Strategy<Value = Message<u64>> {
         membership.prop_map(Message::Membership),
         gossip.prop_map(Message::Gossip),
     ]
+}
+
+fn wave() -> impl Strategy<Value = Wave<u64>> {
+    (any::<u64>(), any::<u32>(), 0..1u64 << 62, any::<bool>(), 0u8..=127, 0u64..1_000).prop_map(
+        |(origin, epoch, number, shared, hops, age_ms)| Wave {
+            origin,
+            epoch: Epoch(epoch),
+            number,
+            shared,
+            hops,
+            born: NOW - std::time::Duration::from_millis(age_ms),
+        },
+    )
 }
 
 proptest! {

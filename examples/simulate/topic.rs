@@ -125,6 +125,7 @@ fn print_json(topic: &Topic, report: &TopicReport, wall: Duration) {
         "lagged": report.lagged,
         "repeated": report.repeated,
         "deliveries": report.deliveries,
+        "catch_ups": report.catch_ups,
         "copies_per_delivery": report.copies_per_delivery,
         "hops_max": report.hops_max,
         "delay_ms": { "p50": report.delay_ms.p50, "p99": report.delay_ms.p99, "max": report.delay_ms.max },
@@ -152,6 +153,7 @@ fn print_table(topic: &Topic, report: &TopicReport, wall: Duration) {
     );
     let rows = [
         ("reliability", format!("{:.6}", report.reliability)),
+        ("deliveries of older messages", report.catch_ups.to_string()),
         ("copies per delivery", format!("{:.4}", report.copies_per_delivery)),
         ("hops, at most", report.hops_max.to_string()),
         ("delay p50", format!("{:.1} ms", report.delay_ms.p50)),

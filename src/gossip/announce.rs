@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -9,18 +10,39 @@ use super::page::pages;
 use super::peers::Slots;
 use super::{Gossip, GossipAction};
 use crate::log::{RangeSet, SourceIndex};
+use crate::rng::Rng;
 use crate::time::Instant;
-use crate::wire::{Data, GossipMessage, SourceRanges, WirePeer};
+use crate::wire::{GossipMessage, SourceRanges, WirePeer};
 
 /// Updates kept for announcement, at most; then they are announced at once, whatever the time.
 const FRESH_MAX: usize = 1_024;
+
+/// How long after an update those it was pushed to are told of it, where frames get lost.
+const TAIL_AFTER: Duration = Duration::from_millis(20);
+
+/// A loss is remembered this long.
+const LOSSY: Duration = Duration::from_secs(120);
 
 /// Gathers announcements, so that many updates share one message, and leaves out those who have proved to know.
 #[derive(Debug, Default)]
 pub(super) struct Announcer {
     /// By source and in the order of arrival; few at any time.
     fresh: Vec<Fresh>,
+    /// The neighbour that was told last.
+    last: u8,
     at: Option<Instant>,
+    tail: Option<Tail>,
+    /// Losses were noticed until then.
+    lossy_until: Option<Instant>,
+}
+
+/// The update that was pushed last: where frames get lost, those it was pushed to are told again that it was.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    source: SourceIndex,
+    sequence: u64,
+    to: Slots,
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -31,10 +53,17 @@ struct Fresh {
 }
 
 impl Announcer {
-    /// Notes a new update that `have_it` need not be told of, to be announced at `at` at the latest.
-    pub(super) fn note(&mut self, source: SourceIndex, sequence: u64, have_it: Slots, at: Instant) {
+    /// Notes a new update that `have_it` need not be told of.
+    pub(super) fn note(&mut self, source: SourceIndex, sequence: u64, have_it: Slots) {
         self.fresh.push(Fresh { source, sequence, have_it });
-        self.at = Some(self.at.map_or(at, |before| before.min(at)));
+    }
+
+    /// Announcements go on within an interval.
+    pub(super) fn wake(&mut self, now: Instant, interval: Duration, rng: &mut Rng) {
+        if self.at.is_none() {
+            // Neighbours that heard at the same time should not all speak at the same time.
+            self.at = Some(now + Duration::from_micros(rng.between(0, interval.as_micros() as u64 + 1)));
+        }
     }
 
     /// `slots` have proved to know some updates.
@@ -46,7 +75,22 @@ impl Announcer {
         }
     }
 
+    /// A frame to or from a neighbour was lost.
+    pub(super) fn note_loss(&mut self, now: Instant) {
+        self.lossy_until = Some(now + LOSSY);
+    }
+
+    /// An update was pushed. The next one shows by itself if this was lost; only the last needs to be told of.
+    pub(super) fn note_push(&mut self, source: SourceIndex, sequence: u64, to: Slots, now: Instant) {
+        if !to.is_empty() && self.lossy_until.is_some_and(|until| now < until) {
+            self.tail = Some(Tail { source, sequence, to, at: now + TAIL_AFTER });
+        }
+    }
+
     pub(super) fn neighbor_down(&mut self, slot: u8) {
+        if let Some(tail) = &mut self.tail {
+            tail.to.remove(slot);
+        }
         for fresh in &mut self.fresh {
             fresh.have_it.remove(slot);
         }
@@ -54,6 +98,7 @@ impl Announcer {
 
     pub(super) fn forget(&mut self, source: SourceIndex) {
         self.fresh.retain(|fresh| fresh.source != source);
+        self.tail = self.tail.filter(|tail| tail.source != source);
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -65,45 +110,72 @@ impl Announcer {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.at
+        [self.at, self.tail.map(|tail| tail.at)].into_iter().flatten().min()
     }
 }
 
 impl<P: WirePeer> Gossip<P> {
-    /// Announces one update at once to everybody but `have_it`.
-    pub(super) fn flash(&mut self, data: &Data<P>, have_it: Slots, actions: &mut Vec<GossipAction<P>>) {
-        let ranges = RangeSet::from(data.sequence..data.sequence + 1);
-        let source = SourceRanges { origin: data.origin, epoch: data.epoch, ranges };
-        for slot in (self.peers.all() & !have_it).iter() {
+    /// Tells the next neighbour all that it has not been told. One at a time: so everybody hears from somebody often, and
+    /// from each rarely.
+    pub(super) fn announce(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        self.announcer.at = None;
+        let all = self.peers.all();
+        let untold = |fresh: &Fresh| all & !fresh.have_it;
+        let uninformed = self.announcer.fresh.iter().fold(Slots::NONE, |slots, fresh| slots | untold(fresh));
+        if let Some(slot) = uninformed.next_after(self.announcer.last) {
+            self.announcer.last = slot;
+            self.tell(slot, actions);
+        }
+        self.announcer.fresh.retain(|fresh| !untold(fresh).is_empty());
+        if !self.announcer.fresh.is_empty() {
+            // With many neighbours the round must not take for ever.
+            let interval = self.config.have_interval * 8 / (all.len().max(8) as u32);
+            let micros = interval.as_micros() as u64;
+            self.announcer.at =
+                Some(now + Duration::from_micros(self.rng.between(micros * 3 / 4, micros * 5 / 4 + 1)));
+        }
+    }
+
+    /// Tells those to whom the last update was pushed, if no other followed.
+    pub(super) fn announce_tail(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let Some(tail) = self.announcer.tail.take_if(|tail| tail.at <= now) else { return };
+        let Some((origin, epoch)) = self.log.name(tail.source) else { return };
+        let ranges = RangeSet::from(tail.sequence..tail.sequence + 1);
+        for slot in (tail.to & self.peers.all()).iter() {
             self.stats.haves_sent += 1;
-            let sources = alloc::vec![source.clone()];
+            let sources = alloc::vec![SourceRanges { origin, epoch, ranges: ranges.clone() }];
             self.send(slot, GossipMessage::Have { sources }, actions);
         }
     }
 
-    /// Sends what was gathered.
-    pub(super) fn announce(&mut self, actions: &mut Vec<GossipAction<P>>) {
+    /// Tells everybody at once.
+    pub(super) fn announce_all(&mut self, actions: &mut Vec<GossipAction<P>>) {
+        for slot in self.peers.all().iter() {
+            self.tell(slot, actions);
+        }
+        self.announcer.fresh.clear();
         self.announcer.at = None;
+    }
+
+    fn tell(&mut self, slot: u8, actions: &mut Vec<GossipAction<P>>) {
         let mut fresh = core::mem::take(&mut self.announcer.fresh);
         fresh.sort_by_key(|fresh| fresh.source);
-        for slot in self.peers.all().iter() {
-            let mut list: Vec<SourceRanges<P>> = Vec::new();
-            for of_source in fresh.chunk_by(|a, b| a.source == b.source) {
-                let unknown = of_source.iter().filter(|fresh| !fresh.have_it.contains(slot));
-                let ranges: RangeSet = unknown.map(|fresh| fresh.sequence..fresh.sequence + 1).collect();
-                if let (false, Some((origin, epoch))) =
-                    (ranges.is_empty(), self.log.name(of_source[0].source))
-                {
-                    list.push(SourceRanges { origin, epoch, ranges });
-                }
+        let mut list: Vec<SourceRanges<P>> = Vec::new();
+        for of_source in fresh.chunk_by_mut(|a, b| a.source == b.source) {
+            let mut ranges = RangeSet::new();
+            for fresh in of_source.iter_mut().filter(|fresh| !fresh.have_it.contains(slot)) {
+                ranges.insert(fresh.sequence..fresh.sequence + 1);
+                fresh.have_it |= Slots::one(slot);
             }
-            let messages: SmallVec<[_; 2]> = pages(list, self.list_bytes_max).collect();
-            for sources in messages {
-                self.stats.haves_sent += 1;
-                self.send(slot, GossipMessage::Have { sources }, actions);
+            if let (false, Some((origin, epoch))) = (ranges.is_empty(), self.log.name(of_source[0].source)) {
+                list.push(SourceRanges { origin, epoch, ranges });
             }
         }
-        fresh.clear();
         self.announcer.fresh = fresh;
+        let messages: SmallVec<[_; 2]> = pages(list, self.list_bytes_max).collect();
+        for sources in messages {
+            self.stats.haves_sent += 1;
+            self.send(slot, GossipMessage::Have { sources }, actions);
+        }
     }
 }

@@ -13,6 +13,7 @@
 //! | `pull.rs` | what is asked of whom, and when again |
 //! | `page.rs` | how lists are cut to fit frames |
 //! | `sync.rs` | reconciliation between two neighbours |
+//! | `wave.rs` | the trees of hot sources, and the one that cold sources share |
 
 mod announce;
 mod page;
@@ -20,6 +21,7 @@ mod peers;
 mod pull;
 mod route;
 mod sync;
+mod wave;
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -40,6 +42,7 @@ use peers::{Peers, Slots};
 use pull::{Cause, Puller};
 use route::Routes;
 use sync::Syncer;
+use wave::{Pulse, SharedTree};
 
 /// Bodies older than this are not pushed on when they arrive by request: their readers have most likely asked others too,
 /// and an announcement costs less than a copy.
@@ -47,15 +50,6 @@ const PUSH_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// At most one new life in this time.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
-
-/// By how much another neighbour must be faster to become the feeder.
-const SWAP_GAIN_MIN: Duration = Duration::from_millis(2);
-
-/// Whether an update of a source is announced at once to everybody that it is not pushed to, so that the tree can be
-/// compared with the ways beside it: often in the beginning, then now and then, as the overlay changes.
-fn is_flash(sequence: u64) -> bool {
-    (1..=6).contains(&sequence) || sequence > 0 && sequence % 64 == 0
-}
 
 /// What a [`Gossip`] machine wants done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -119,6 +113,8 @@ pub struct Gossip<P: WirePeer> {
     announcer: Announcer,
     puller: Puller,
     syncer: Syncer,
+    shared: SharedTree<P>,
+    pulse: Pulse,
     /// Room for the list of a message: a frame without its own header.
     list_bytes_max: usize,
     rng: Rng,
@@ -154,6 +150,8 @@ impl<P: WirePeer> Gossip<P> {
             announcer: Announcer::default(),
             puller: Puller::new(&config),
             syncer: Syncer::new(&config),
+            shared: SharedTree::default(),
+            pulse: Pulse::default(),
             list_bytes_max: frame_bytes_max.saturating_sub(LIST_HEADER_BYTES),
             config,
             rng: Rng::new(seed),
@@ -244,6 +242,7 @@ impl<P: WirePeer> Gossip<P> {
         let Some(slot) = self.peers.add(peer) else { return };
         self.routes.neighbor_up(slot);
         self.syncer.neighbor_up(slot, now, &mut self.rng);
+        self.shared_neighbor_up(slot, now);
     }
 
     /// A neighbour less. If it fed hot sources, others are asked to.
@@ -252,6 +251,7 @@ impl<P: WirePeer> Gossip<P> {
         self.announcer.neighbor_down(slot);
         self.puller.neighbor_down(slot, now);
         self.syncer.neighbor_down(slot);
+        self.shared_neighbor_down(slot, now, actions);
         for source in self.routes.neighbor_down(slot, now) {
             self.graft_other(source, actions);
         }
@@ -260,6 +260,11 @@ impl<P: WirePeer> Gossip<P> {
     /// The measured round-trip time to a neighbour, and its deviation.
     pub fn set_rtt(&mut self, peer: P, rtt: Duration, deviation: Duration) {
         self.peers.set_rtt(peer, rtt, deviation);
+    }
+
+    /// A frame to or from a neighbour was lost, as its pings show.
+    pub fn note_loss(&mut self, now: Instant) {
+        self.announcer.note_loss(now);
     }
 
     /// A message from a peer. Data is welcome from anybody; the rest is heeded from neighbours only.
@@ -292,6 +297,8 @@ impl<P: WirePeer> Gossip<P> {
                     self.routes.on_prune(source, origin.digest(), slot, share_percent);
                 }
             }
+            (GossipMessage::Wave(wave), Some(slot)) => self.on_wave(slot, wave, now, actions),
+            (GossipMessage::Attach { attached }, Some(slot)) => self.on_attach(slot, attached),
             (GossipMessage::Sync { lower, items }, Some(slot)) => {
                 self.on_sync(slot, lower, items, now, actions);
             }
@@ -306,8 +313,10 @@ impl<P: WirePeer> Gossip<P> {
             self.forget(source);
         }
         self.dropped = dropped;
+        self.tend_trees(now, actions);
+        self.announce_tail(now, actions);
         if self.announcer.is_due(now) {
-            self.announce(actions);
+            self.announce(now, actions);
         }
         if self.puller.is_due(now) {
             self.pump(now, actions);
@@ -321,6 +330,7 @@ impl<P: WirePeer> Gossip<P> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sync = if self.peers.is_empty() { None } else { self.syncer.poll_timeout() };
         let own = [self.announcer.poll_timeout(), self.puller.poll_timeout(), sync, self.log.poll_timeout()];
+        let own = own.into_iter().chain([self.shared.poll_timeout(), self.routes.next_decision()]);
         own.into_iter().flatten().min()
     }
 
@@ -359,16 +369,18 @@ impl<P: WirePeer> Gossip<P> {
         match receipt {
             Receipt::New { source, given_up } => {
                 self.report_lag(source, &given_up, LagReason::WindowFull, actions);
-                let settled = self.settle(source, data.sequence, data.pulled, now);
+                let holders = self.settle(source, data.sequence, data.pulled, now);
                 if data.pulled {
                     self.stats.pulled += 1;
                 } else if let Some(slot) = slot {
-                    self.routes.on_first(source, data.origin.digest(), slot, now);
-                    self.consider_swap(source, slot, &data, settled.first, now, actions);
+                    self.routes.on_first(source, data.origin.digest(), slot, data.born, now);
+                    if !self.routes.has_own_tree(source) {
+                        self.on_shared_push();
+                    }
                 }
                 self.stats.delivered += 1;
                 actions.push(GossipAction::Deliver(data.clone()));
-                self.forward(source, &data, from | settled.holders, now, actions);
+                self.forward(source, &data, from | holders, now, actions);
                 if let Some(slot) = slot {
                     self.note_gap(source, slot, data.sequence, now);
                 }
@@ -378,7 +390,7 @@ impl<P: WirePeer> Gossip<P> {
                 self.stats.duplicates += 1;
                 self.announcer.mark(source, data.sequence..data.sequence + 1, from);
                 if let (Some(slot), false) = (slot, data.pulled) {
-                    self.on_duplicate(source, data.origin, slot, actions);
+                    self.on_duplicate(source, &data, slot, actions);
                 }
             }
             Receipt::Superseded { source } => {
@@ -409,24 +421,22 @@ impl<P: WirePeer> Gossip<P> {
         let targets = if self.config.mode == GossipMode::Pull || late {
             Slots::NONE
         } else {
-            self.routes.targets(source, data.origin.digest(), data.sequence) & !have_it
+            let shared = self.shared.links();
+            self.routes.targets(source, data.origin.digest(), data.sequence, data.born, shared) & !have_it
         };
         for slot in targets.iter() {
             let data = Data { pulled: false, ..data.clone() };
             self.send_data(slot, data, actions);
         }
-        if self.config.mode == GossipMode::Hybrid && is_flash(data.sequence) && !late {
-            self.flash(data, targets | have_it, actions);
-        } else if self.config.mode != GossipMode::Push && self.peers.len() > (targets | have_it).len() {
-            let wait = match self.config.mode {
-                GossipMode::Pull => Duration::ZERO,
-                // The tree of a cold source is a guess, so those beside it hear sooner.
-                _ if self.routes.is_cold(source) => self.config.have_interval * 2 / 5,
-                GossipMode::Push | GossipMode::Hybrid => self.config.have_interval,
-            };
-            self.announcer.note(source, data.sequence, targets | have_it, now + wait);
-            if self.announcer.is_full() {
-                self.announce(actions);
+        if self.config.mode == GossipMode::Hybrid {
+            self.announcer.note_push(source, data.sequence, targets, now);
+        }
+        if self.config.mode != GossipMode::Push && self.peers.len() > (targets | have_it).len() {
+            self.announcer.note(source, data.sequence, targets | have_it);
+            if self.config.mode == GossipMode::Pull || self.announcer.is_full() {
+                self.announce_all(actions);
+            } else {
+                self.announcer.wake(now, self.config.have_interval, &mut self.rng);
             }
         }
     }
@@ -449,8 +459,15 @@ impl<P: WirePeer> Gossip<P> {
         }
     }
 
-    fn on_duplicate(&mut self, source: SourceIndex, origin: P, slot: u8, actions: &mut Vec<GossipAction<P>>) {
-        if let Some(share_percent) = self.routes.on_duplicate(source, origin.digest(), slot) {
+    fn on_duplicate(
+        &mut self,
+        source: SourceIndex,
+        data: &Data<P>,
+        slot: u8,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        let origin = data.origin;
+        if let Some(share_percent) = self.routes.on_duplicate(source, origin.digest(), slot, data.born) {
             self.stats.prunes_sent += 1;
             self.send(slot, GossipMessage::Prune { origin, share_percent }, actions);
         }
@@ -459,6 +476,13 @@ impl<P: WirePeer> Gossip<P> {
     /// The feeder of a hot source is gone: another neighbour is asked to push, before anything is missed.
     fn graft_other(&mut self, source: SourceIndex, actions: &mut Vec<GossipAction<P>>) {
         if self.log.name(source).is_none_or(|(origin, _)| origin == self.local) {
+            return;
+        }
+        if self.routes.has_own_tree(source) {
+            // Anybody else may be fed from here. Who announces what is missing is not.
+            if let Some(slot) = self.routes.other_feeder(source) {
+                self.graft(source, slot, actions);
+            }
             return;
         }
         let candidates = self.peers.all() & !self.routes.pushes(source);
@@ -474,37 +498,6 @@ impl<P: WirePeer> Gossip<P> {
         if has.origin != self.local && self.routes.wants_feeder(source, slot) {
             self.graft(source, slot, actions);
         }
-    }
-
-    /// After a flash: if another neighbour had the update clearly before the feeder delivered it, it becomes the feeder. The
-    /// announcement took the way that a push would have taken, so times compare. Step by step the tree becomes that of
-    /// the shortest delays from this source.
-    fn consider_swap(
-        &mut self,
-        source: SourceIndex,
-        feeder: u8,
-        data: &Data<P>,
-        first: Option<(u8, Instant)>,
-        now: Instant,
-        actions: &mut Vec<GossipAction<P>>,
-    ) {
-        let Some((announcer, at)) = first.filter(|_| is_flash(data.sequence)) else { return };
-        if announcer == feeder || now - at < SWAP_GAIN_MIN || !self.routes.may_swap(source, announcer) {
-            return;
-        }
-        self.stats.swaps += 1;
-        self.graft(source, announcer, actions);
-        self.routes.on_swap(source, feeder);
-        let origin = data.origin;
-        self.send(feeder, GossipMessage::Prune { origin, share_percent: 0 }, actions);
-    }
-
-    fn graft(&mut self, source: SourceIndex, slot: u8, actions: &mut Vec<GossipAction<P>>) {
-        let Some((origin, epoch)) = self.log.name(source) else { return };
-        self.routes.on_graft_sent(source, slot);
-        self.stats.grafts_sent += 1;
-        let sources = alloc::vec![SourceRanges { origin, epoch, ranges: RangeSet::new() }];
-        self.send(slot, GossipMessage::Want { graft: true, sources }, actions);
     }
 
     fn report_lag(
@@ -552,6 +545,8 @@ impl<P: WirePeer> Gossip<P> {
         let receipt = self.log.receive(&data, now);
         self.forget_replaced();
         if let Receipt::New { source, .. } = receipt {
+            // A wave goes ahead of the body, which would hold it up.
+            self.pulse(source, data.sequence, now, actions);
             self.forward(source, &data, Slots::NONE, now, actions);
         }
     }

@@ -62,22 +62,11 @@ struct Missing {
     end: u64,
     holders: Slots,
     gone: Slots,
-    /// Who was the first to announce it.
-    first: u8,
     asked: Option<u8>,
     attempts: u8,
     noticed: Instant,
     due: Instant,
     cause: Cause,
-}
-
-/// What was known of an update before it came.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Settled {
-    /// Neighbours that have it.
-    pub(super) holders: Slots,
-    /// Who announced it first, and when.
-    pub(super) first: Option<(u8, Instant)>,
 }
 
 impl Puller {
@@ -173,7 +162,6 @@ impl Puller {
                 end: range.end,
                 holders: Slots::one(slot),
                 gone: Slots::NONE,
-                first: slot,
                 asked: None,
                 attempts: 0,
                 noticed: now,
@@ -283,6 +271,8 @@ impl<P: WirePeer> Gossip<P> {
             Cause::Synced if self.config.mode == GossipMode::Hybrid => {
                 now + self.config.have_interval + self.puller.delay()
             }
+            // The feeder itself says so after it has pushed: what has not come is lost.
+            Cause::Announced if self.routes.is_feeder(source, slot) => now + self.puller.delay_min,
             _ => now + self.puller.delay(),
         };
         for range in has.ranges.iter() {
@@ -309,18 +299,12 @@ impl<P: WirePeer> Gossip<P> {
     }
 
     /// An update is here: it is no longer missing. Returns who had announced it.
-    pub(super) fn settle(
-        &mut self,
-        source: SourceIndex,
-        sequence: u64,
-        pulled: bool,
-        now: Instant,
-    ) -> Settled {
+    pub(super) fn settle(&mut self, source: SourceIndex, sequence: u64, pulled: bool, now: Instant) -> Slots {
         if self.puller.is_idle() {
-            return Settled::default();
+            return Slots::NONE;
         }
         let Some(missing) = self.puller.carve(source, sequence..sequence + 1, |_| None) else {
-            return Settled::default();
+            return Slots::NONE;
         };
         if pulled {
             if missing.cause == Cause::Synced {
@@ -332,8 +316,7 @@ impl<P: WirePeer> Gossip<P> {
             self.puller.lateness = if late > decayed { late } else { decayed };
         }
         self.puller.unblock(now);
-        let announced = missing.cause == Cause::Announced;
-        Settled { holders: missing.holders, first: announced.then_some((missing.first, missing.noticed)) }
+        missing.holders
     }
 
     /// Asks for what is due, as far as the limit on outstanding updates allows.
@@ -367,6 +350,7 @@ impl<P: WirePeer> Gossip<P> {
             }
         }
         self.puller.at = self.puller.missing.values().map(|missing| missing.due).min();
+        self.mend_shared(now, actions);
     }
 
     /// A range that one neighbour has let go of, and nobody else has heard of in a long time, is given up.
@@ -414,9 +398,12 @@ impl<P: WirePeer> Gossip<P> {
 
         // Only a missed announcement says something about the tree: after a gap the feeder is at work, and what
         // reconciliation finds is history.
-        let graft = self.config.mode == GossipMode::Hybrid
-            && missing.cause == Cause::Announced
-            && self.routes.on_miss(source, origin.digest());
+        let is_miss = self.config.mode == GossipMode::Hybrid && missing.cause == Cause::Announced;
+        let is_cold = self.shared.links().is_some() && !self.routes.has_own_tree(source);
+        let graft = is_miss && !is_cold && self.routes.on_miss(source, origin.digest());
+        if is_miss && is_cold {
+            self.on_shared_miss(slot);
+        }
         if graft {
             self.stats.grafts_sent += 1;
             self.routes.on_graft_sent(source, slot);

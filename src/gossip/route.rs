@@ -1,9 +1,12 @@
 //! To whom the updates of a source are pushed.
 
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::peers::{SLOTS_MAX, Slots};
+use super::wave::Growth;
 use crate::config::GossipConfig;
 use crate::log::SourceIndex;
 use crate::rng::mix;
@@ -18,6 +21,9 @@ const COLD_UPDATES: u32 = 8;
 /// A source is hot for this long after its last update: the loss of its feeder is mended before anything is missed.
 const HOT: Duration = Duration::from_secs(5);
 
+/// A source that was silent for this long is cold again, and its own tree is forgotten.
+const OWN_TREE_MAX: Duration = Duration::from_secs(30);
+
 /// The eager links of every source.
 #[derive(Debug)]
 pub(super) struct Routes {
@@ -27,13 +33,26 @@ pub(super) struct Routes {
     initial_fanout: usize,
     full_feeders: usize,
     extra_percent: u8,
+    /// Sources whose waves have just come, and when the best way is chosen; in the order of time.
+    undecided: VecDeque<(Instant, SourceIndex)>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Route {
     started: bool,
-    /// Neighbours that get every update.
+    /// Neighbours that get every update, while the source has no tree of its own and there is no shared one.
     push: Slots,
+    /// Neighbours that want every update beside the shared tree's, and those of the tree that do not.
+    asked: Slots,
+    refused: Slots,
+    /// Updates published from then on go along the source's own tree.
+    own_from: Option<Instant>,
+    /// Neighbours that get every update along that tree.
+    children: Slots,
+    growth: Option<Box<Growth>>,
+    /// Who was asked to feed along it.
+    own_feeder: Option<u8>,
+    last_born: Instant,
     /// Neighbours that get `share_percent` of them.
     partial: Slots,
     share_percent: u8,
@@ -46,6 +65,12 @@ struct Route {
     last_push: Instant,
 }
 
+impl Route {
+    fn pushes(&self) -> Slots {
+        if self.own_from.is_some() { self.children } else { self.push }
+    }
+}
+
 impl Routes {
     pub(super) fn new(config: &GossipConfig) -> Self {
         Self {
@@ -54,6 +79,7 @@ impl Routes {
             initial_fanout: config.initial_fanout.min(SLOTS_MAX),
             full_feeders: usize::from(config.redundancy_percent / 100),
             extra_percent: (config.redundancy_percent % 100) as u8,
+            undecided: VecDeque::new(),
         }
     }
 
@@ -64,8 +90,12 @@ impl Routes {
             }
         }
         for route in &mut self.routes {
-            if route.started && route.push.is_empty() {
+            if route.started && route.own_from.is_none() && route.push.is_empty() {
                 route.push |= Slots::one(slot);
+            }
+            // An origin that has nobody to push to does not wait to be asked.
+            if route.own_from.is_some() && (route.children | route.feeders).is_empty() {
+                route.children |= Slots::one(slot);
             }
         }
     }
@@ -77,9 +107,19 @@ impl Routes {
         }
         let mut starving = Vec::new();
         for (index, route) in self.routes.iter_mut().enumerate() {
-            route.push.remove(slot);
-            route.partial.remove(slot);
-            route.partial_feeders.remove(slot);
+            for slots in [
+                &mut route.push,
+                &mut route.asked,
+                &mut route.refused,
+                &mut route.children,
+                &mut route.partial,
+                &mut route.partial_feeders,
+            ] {
+                slots.remove(slot);
+            }
+            if let Some(growth) = &mut route.growth {
+                growth.remove(slot);
+            }
             if route.feeders.contains(slot) {
                 route.feeders.remove(slot);
                 if route.feeders.is_empty() && route.last_push + HOT > now {
@@ -90,33 +130,131 @@ impl Routes {
         starving
     }
 
-    /// To whom an update is pushed.
-    pub(super) fn targets(&mut self, source: SourceIndex, origin_digest: u64, sequence: u64) -> Slots {
+    /// To whom an update is pushed; `shared` are the links of the shared tree, if there is one.
+    pub(super) fn targets(
+        &mut self,
+        source: SourceIndex,
+        origin_digest: u64,
+        sequence: u64,
+        born: Instant,
+        shared: Option<Slots>,
+    ) -> Slots {
         let route = self.route(source, origin_digest);
         route.updates = route.updates.saturating_add(1);
+        if born - route.last_born > OWN_TREE_MAX {
+            (route.own_from, route.growth) = (None, None);
+            (route.children, route.refused) = (Slots::NONE, Slots::NONE);
+        }
+        route.last_born = route.last_born.max(born);
+        let all = if route.own_from.is_some_and(|from| from <= born) {
+            route.children
+        } else if let Some(links) = shared {
+            (links | route.asked) & !route.refused
+        } else {
+            route.push
+        };
         let draw = mix(origin_digest ^ mix(sequence)) % 100;
-        if draw < u64::from(route.share_percent) { route.push | route.partial } else { route.push }
+        if draw < u64::from(route.share_percent) { all | route.partial } else { all }
     }
 
     /// To whom the updates of a source are pushed now.
     pub(super) fn pushes(&self, source: SourceIndex) -> Slots {
-        self.routes.get(source.0 as usize).map_or(Slots::NONE, |route| route.push)
+        self.routes.get(source.0 as usize).map_or(Slots::NONE, Route::pushes)
     }
 
-    /// Whether little has come from a source yet.
-    pub(super) fn is_cold(&self, source: SourceIndex) -> bool {
-        self.routes.get(source.0 as usize).is_none_or(|route| route.updates <= COLD_UPDATES)
+    /// The wave of a source that came last.
+    pub(super) fn growth(&mut self, source: SourceIndex, origin_digest: u64) -> &mut Option<Box<Growth>> {
+        &mut self.route(source, origin_digest).growth
+    }
+
+    /// A wave of the source has come: what is published from then on goes along its own tree.
+    pub(super) fn begin_own(&mut self, source: SourceIndex, origin_digest: u64, from: Instant) {
+        let route = self.route(source, origin_digest);
+        if route.own_from.is_none() {
+            route.own_from = Some(from);
+            // Those of the shared tree do not feed this one.
+            (route.feeders, route.partial_feeders, route.partial) = (Slots::NONE, Slots::NONE, Slots::NONE);
+            route.last_born = route.last_born.max(from);
+        }
+    }
+
+    /// The best way to a source will be chosen at `at`.
+    pub(super) fn decide(&mut self, source: SourceIndex, at: Instant) {
+        self.undecided.push_back((at, source));
+    }
+
+    pub(super) fn next_decision(&self) -> Option<Instant> {
+        self.undecided.front().map(|&(at, _)| at)
+    }
+
+    pub(super) fn take_undecided(&mut self, now: Instant) -> Option<SourceIndex> {
+        let (_, source) = *self.undecided.front().filter(|(at, _)| *at <= now)?;
+        self.undecided.pop_front();
+        Some(source)
+    }
+
+    /// The neighbour that should feed a source's updates, if it does not yet.
+    pub(super) fn choose(&self, source: SourceIndex) -> Option<u8> {
+        let route = self.routes.get(source.0 as usize)?;
+        let full = route.feeders & !route.partial_feeders;
+        let growth = route.growth.as_ref()?;
+        let current = if self.full_feeders == 1 { full.iter().next() } else { None };
+        growth.best(current).filter(|&slot| route.own_feeder != Some(slot) || !full.contains(slot))
+    }
+
+    /// `slot` was asked to be the feeder. Another one goes on until it proves the slower.
+    pub(super) fn set_feeder(&mut self, source: SourceIndex, slot: u8) {
+        let full_feeders = self.full_feeders;
+        if let Some(route) = self.routes.get_mut(source.0 as usize) {
+            route.own_feeder = Some(slot);
+            if full_feeders == 1 {
+                route.feeders = route.feeders & route.partial_feeders | Slots::one(slot);
+            }
+            route.children.remove(slot);
+        }
+    }
+
+    /// The best way that is left to a source whose feeder is gone.
+    pub(super) fn other_feeder(&self, source: SourceIndex) -> Option<u8> {
+        self.routes.get(source.0 as usize)?.growth.as_ref()?.best(None)
+    }
+
+    pub(super) fn has_own_tree(&self, source: SourceIndex) -> bool {
+        self.routes.get(source.0 as usize).is_some_and(|route| route.own_from.is_some())
+    }
+
+    pub(super) fn is_feeder(&self, source: SourceIndex, slot: u8) -> bool {
+        self.routes.get(source.0 as usize).is_some_and(|route| route.feeders.contains(slot))
     }
 
     /// A pushed update came first from `slot`.
-    pub(super) fn on_first(&mut self, source: SourceIndex, origin_digest: u64, slot: u8, now: Instant) {
+    pub(super) fn on_first(
+        &mut self,
+        source: SourceIndex,
+        origin_digest: u64,
+        slot: u8,
+        born: Instant,
+        now: Instant,
+    ) {
+        let full_feeders = self.full_feeders;
         let route = self.route(source, origin_digest);
+        route.misses = 0;
+        route.last_push = now;
+        match route.own_from {
+            Some(from) if born >= from => {
+                if full_feeders == 1 {
+                    route.feeders = route.feeders & route.partial_feeders;
+                }
+                route.children.remove(slot);
+            }
+            // It says nothing about the own tree, which is still growing.
+            Some(_) => return,
+            None => {}
+        }
         route.feeders |= Slots::one(slot);
         // A feeder has every update before us; pushing to it would only make it take us for the better source.
         route.push.remove(slot);
         route.partial.remove(slot);
-        route.misses = 0;
-        route.last_push = now;
         if route.updates < COLD_UPDATES {
             *self.tree(origin_digest) |= Slots::one(slot);
         }
@@ -124,9 +262,18 @@ impl Routes {
 
     /// A pushed update came again, from `slot`. Returns the share that it should be told to push from now on, if it is to
     /// be told anything.
-    pub(super) fn on_duplicate(&mut self, source: SourceIndex, origin_digest: u64, slot: u8) -> Option<u8> {
+    pub(super) fn on_duplicate(
+        &mut self,
+        source: SourceIndex,
+        origin_digest: u64,
+        slot: u8,
+        born: Instant,
+    ) -> Option<u8> {
         let (full_feeders, extra_percent) = (self.full_feeders, self.extra_percent);
         let route = self.route(source, origin_digest);
+        if route.own_from.is_some_and(|from| born < from) {
+            return None;
+        }
         let mut others = route.feeders & !route.partial_feeders;
         others.remove(slot);
         if others.len() < full_feeders && !route.partial_feeders.contains(slot) {
@@ -135,6 +282,8 @@ impl Routes {
             return None;
         }
         route.push.remove(slot);
+        route.children.remove(slot);
+        route.refused |= Slots::one(slot);
         if route.partial_feeders.contains(slot) {
             return None;
         }
@@ -153,8 +302,10 @@ impl Routes {
     /// `slot` asks for no more than a share.
     pub(super) fn on_prune(&mut self, source: SourceIndex, origin_digest: u64, slot: u8, share_percent: u8) {
         let route = self.route(source, origin_digest);
-        route.push.remove(slot);
-        route.partial.remove(slot);
+        for slots in [&mut route.push, &mut route.asked, &mut route.children, &mut route.partial] {
+            slots.remove(slot);
+        }
+        route.refused |= Slots::one(slot);
         if share_percent > 0 {
             route.partial |= Slots::one(slot);
             route.share_percent = share_percent;
@@ -167,7 +318,14 @@ impl Routes {
     pub(super) fn on_graft(&mut self, source: SourceIndex, origin_digest: u64, slot: u8) {
         let route = self.route(source, origin_digest);
         route.partial.remove(slot);
+        route.refused.remove(slot);
+        if route.own_from.is_some() {
+            // The shared tree goes on as it is until the own one has grown.
+            route.children |= Slots::one(slot);
+            return;
+        }
         route.push |= Slots::one(slot);
+        route.asked |= Slots::one(slot);
         if route.updates <= COLD_UPDATES {
             *self.tree(origin_digest) |= Slots::one(slot);
         }
@@ -189,21 +347,7 @@ impl Routes {
         };
         let full = (route.feeders & !route.partial_feeders).len();
         let lacks = full < self.full_feeders || self.extra_percent > 0 && route.partial_feeders.is_empty();
-        full > 0 && lacks && !(route.feeders | route.push).contains(slot)
-    }
-
-    /// Whether `slot` may become the feeder: not if it gets its updates from us.
-    pub(super) fn may_swap(&self, source: SourceIndex, slot: u8) -> bool {
-        let route = self.routes.get(source.0 as usize).filter(|route| route.started);
-        route.is_some_and(|route| self.full_feeders == 1 && !route.push.contains(slot))
-    }
-
-    /// `slot` was told to push no more.
-    pub(super) fn on_swap(&mut self, source: SourceIndex, slot: u8) {
-        if let Some(route) = self.routes.get_mut(source.0 as usize) {
-            route.feeders.remove(slot);
-            route.partial_feeders.remove(slot);
-        }
+        full > 0 && lacks && !(route.feeders | route.pushes()).contains(slot)
     }
 
     /// An update has to be pulled. True if the tree has failed: no feeder, or the second miss in a row.

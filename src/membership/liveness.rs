@@ -32,6 +32,8 @@ pub struct Liveness {
     srtt_us: u32,
     rttvar_us: u32,
     token: u32,
+    /// A ping was repeated and not answered yet.
+    repeated: bool,
     ping_after_ms: u32,
     silence_min_ms: u32,
     silence_max_ms: u32,
@@ -63,6 +65,7 @@ impl Liveness {
             srtt_us: 0,
             rttvar_us: 0,
             token: 0,
+            repeated: false,
             ping_after_ms: millis(config.ping_after),
             silence_min_ms: millis(config.silence_min),
             silence_max_ms: millis(config.silence_max),
@@ -100,6 +103,11 @@ impl Liveness {
             }
             _ => false,
         }
+    }
+
+    /// Whether a ping had to be repeated and then the peer was heard of: a frame was lost. Asking forgets it.
+    pub fn take_loss(&mut self) -> bool {
+        self.pinged.is_none() && core::mem::take(&mut self.repeated)
     }
 
     /// Takes a measured round-trip time into the estimate (RFC 6298, section 2).
@@ -146,6 +154,7 @@ impl Liveness {
             }
             self.heard = now - self.ping_after();
         }
+        self.repeated |= self.pinged.is_some();
         self.token = mix(u64::from(self.token) ^ self.heard.as_micros()) as u32;
         self.pinged = Some(now);
         self.wake = (now + self.ping_timeout())
@@ -165,7 +174,7 @@ impl Liveness {
     /// How long the answer to a ping may take before the ping is repeated.
     fn ping_timeout(&self) -> Duration {
         match self.rtt() {
-            Some((rtt, deviation)) => (rtt + deviation * 4).max(Duration::from_millis(200)),
+            Some((rtt, deviation)) => (rtt + deviation * 4).max(Duration::from_millis(120)),
             None => Duration::from_millis(300),
         }
     }
@@ -175,8 +184,16 @@ impl Liveness {
 mod tests {
     use super::*;
 
+    fn config() -> LinkConfig {
+        LinkConfig {
+            ping_after: Duration::from_secs(1),
+            silence_min: Duration::from_millis(2_500),
+            ..LinkConfig::default()
+        }
+    }
+
     fn watched(now: Instant) -> Liveness {
-        let mut liveness = Liveness::new(&LinkConfig::default(), now);
+        let mut liveness = Liveness::new(&config(), now);
         liveness.watch(now);
         liveness
     }
@@ -225,7 +242,7 @@ mod tests {
     #[test]
     fn a_dead_peer_is_lost_after_the_least_silence() {
         let (lost, _) = run(watched(Instant::ZERO), Instant::from_secs(100), |ping| ping > 3);
-        let config = LinkConfig::default();
+        let config = config();
         let silent_since = Instant::from_millis(2_200);
         let at = lost.unwrap();
         assert!(at >= silent_since && at <= silent_since + config.silence_min * 2, "{at:?}");
@@ -235,6 +252,37 @@ mod tests {
     fn two_lost_pings_in_three_do_no_harm() {
         let (lost, _) = run(watched(Instant::ZERO), Instant::from_secs(1_000), |ping| ping % 3 != 0);
         assert_eq!(lost, None);
+    }
+
+    #[test]
+    fn a_lost_ping_is_noticed_once_the_next_is_answered() {
+        let mut liveness = watched(Instant::ZERO);
+        let ping = |liveness: &mut Liveness| loop {
+            let at = liveness.poll_timeout().unwrap();
+            match liveness.handle_timeout(at) {
+                Some(LivenessAction::SendPing { token }) => break (at, token),
+                Some(LivenessAction::Lost) => panic!("given up at {at:?}"),
+                None => {}
+            }
+        };
+        let (at, token) = ping(&mut liveness);
+        assert!(liveness.on_pong(token, at + Duration::from_millis(40)) && !liveness.take_loss());
+        ping(&mut liveness);
+        let (at, token) = ping(&mut liveness);
+        assert!(!liveness.take_loss(), "the peer may be dead");
+        assert!(liveness.on_pong(token, at + Duration::from_millis(40)));
+        assert!(liveness.take_loss());
+        assert!(!liveness.take_loss(), "one loss is reported once");
+    }
+
+    #[test]
+    fn the_defaults_find_a_dead_neighbour_within_two_seconds_in_the_median() {
+        // Dead at any moment of the idle time: half of it has passed in the median.
+        let config = LinkConfig::default();
+        assert!(config.silence_min - config.ping_after / 2 <= Duration::from_secs(2));
+        // Pings are repeated until then, so that losses do no harm.
+        let timeout = Duration::from_millis(120);
+        assert!((config.silence_min - config.ping_after).as_millis() / timeout.as_millis() >= 8);
     }
 
     #[test]

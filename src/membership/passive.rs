@@ -68,7 +68,13 @@ impl<P: PeerId> Passive<P> {
     }
 
     pub(super) fn pick(&self, rng: &mut Rng, fits: impl Fn(P) -> bool) -> Option<P> {
-        let fitting: Vec<_> = self.iter().filter(|&peer| fits(peer)).collect();
+        self.pick_young(u8::MAX, rng, fits)
+    }
+
+    /// A fitting peer of which there was news in the last `age_max` rounds.
+    pub(super) fn pick_young(&self, age_max: u8, rng: &mut Rng, fits: impl Fn(P) -> bool) -> Option<P> {
+        let young = self.entries.iter().filter(|entry| entry.age <= age_max).map(|entry| entry.peer);
+        let fitting: Vec<_> = young.filter(|&peer| fits(peer)).collect();
         rng.pick(&fitting).copied()
     }
 }

@@ -6,11 +6,13 @@
 //! neighbour (Law and Siu 2003), so nobody is ever evicted into isolation. And lost peers are remembered and probed, so that
 //! the parts of a broken swarm find each other again.
 
+mod swap;
 mod upkeep;
 
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use self::swap::Swaps;
 use super::passive::{Passive, Remembered};
 use crate::config::MembershipConfig;
 use crate::id::SwarmId;
@@ -75,6 +77,7 @@ pub struct Views<P> {
     trim_at: Option<Instant>,
     /// The beginning and the number of a run of losses.
     losses: (Instant, usize),
+    swaps: Swaps<P>,
     stats: ViewStats,
 }
 
@@ -82,6 +85,10 @@ pub struct Views<P> {
 struct Neighbor<P> {
     peer: P,
     since: Instant,
+    /// Zero until it is measured.
+    rtt_us: u32,
+    /// When it was last said to be of use.
+    used: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +112,12 @@ const TRIES: u8 = 3;
 
 /// The end of a shuffle or a reply names this many peers at most.
 const HINTS: usize = 8;
+
+/// Peers of which there was news in so many rounds of shuffles are asked first: others may be gone.
+const NEWS_AGE_MAX: u8 = 1;
+
+/// The age of a peer that is named from a passive view: nobody says when there was news of it.
+const HEARSAY_AGE: u8 = 2;
 
 /// How long a neighbour beyond the target is kept.
 const TRIM_AFTER: Duration = Duration::from_secs(30);
@@ -153,6 +166,7 @@ impl<P: WirePeer> Views<P> {
             shuffle_at: None,
             trim_at: None,
             losses: (now, 0),
+            swaps: Swaps::default(),
             stats: ViewStats::default(),
             config,
         }
@@ -195,6 +209,7 @@ impl<P: WirePeer> Views<P> {
         self.contacts.clear();
         self.passive = Passive::new(0);
         self.remembered = Remembered::new(0, self.config.probe_interval);
+        self.swaps = Swaps::default();
         (self.refill_at, self.shuffle_at, self.trim_at) = (None, None, None);
     }
 
@@ -214,8 +229,8 @@ impl<P: WirePeer> Views<P> {
             MembershipMessage::Offer { partner, .. } => self.on_offer(from, partner, now, actions),
             MembershipMessage::Neighbor { request, .. } => self.on_request(from, request, now, actions),
             MembershipMessage::NeighborReply { accepted, peers } => {
-                for &peer in peers.iter().take(self.list_max) {
-                    self.note_peer(peer, 0);
+                for (place, &peer) in peers.iter().take(self.list_max).enumerate() {
+                    self.note_peer(peer, if place < HINTS / 2 { 0 } else { HEARSAY_AGE });
                 }
                 self.on_reply(from, accepted, now, actions);
             }
@@ -224,6 +239,12 @@ impl<P: WirePeer> Views<P> {
                 self.on_shuffle(from, origin, hops_left, entries, actions);
             }
             MembershipMessage::ShuffleReply { entries } => self.integrate(&entries),
+            MembershipMessage::Measure { .. } => self.on_measure(from, now, actions),
+            MembershipMessage::Measured { longest } => self.on_measured(from, longest, now, actions),
+            MembershipMessage::Swap { candidate, leaving, gain_us } => {
+                self.on_swap(from, candidate, leaving, gain_us, now, actions);
+            }
+            MembershipMessage::Swapped { candidate } => self.on_swapped(from, candidate, now, actions),
         }
     }
 
@@ -239,6 +260,7 @@ impl<P: WirePeer> Views<P> {
             self.passive.remove(peer);
             self.remembered.add(peer, now, &mut self.rng);
             self.note_loss(now);
+            self.swap_again();
         } else if was_pending {
             self.passive.remove(peer);
             self.refusals += 1;
@@ -268,6 +290,7 @@ impl<P: WirePeer> Views<P> {
             self.begin_shuffle(actions);
             self.look_beyond(now, actions);
         }
+        self.swaps_due(now, actions);
         while let Some(peer) = self.remembered.due(now, &mut self.rng) {
             self.probe(peer, now, actions);
         }
@@ -283,7 +306,7 @@ impl<P: WirePeer> Views<P> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let pending = self.pending.iter().map(|pending| pending.due).min();
         let own = [pending, self.shuffle_at, self.remembered.next_at(), self.trim_at, self.refill_at];
-        own.into_iter().flatten().min()
+        own.into_iter().chain([self.swaps.poll_timeout()]).flatten().min()
     }
 
     /// The active view.
@@ -490,8 +513,9 @@ impl<P: WirePeer> Views<P> {
         if self.is_neighbor(peer) {
             return;
         }
-        self.active.push(Neighbor { peer, since: now });
+        self.active.push(Neighbor { peer, since: now, rtt_us: 0, used: None });
         actions.push(ViewAction::NeighborUp(peer));
+        self.begin_swaps(now);
         if self.active.len() > self.config.active_target {
             self.trim_at.get_or_insert(now + TRIM_AFTER);
         }

@@ -153,8 +153,10 @@ pub struct TopicReport {
     pub copies_per_delivery: f64,
     /// Links crossed, at most.
     pub hops_max: u64,
-    /// From publication to delivery.
+    /// From publication to delivery, at nodes that were members when it was published.
     pub delay_ms: DelayMs,
+    /// Deliveries of older messages to nodes that joined after their publication.
+    pub catch_ups: u64,
     /// Bytes on the wire that are not body, for each byte of body delivered, while messages flow.
     pub control_bytes_per_payload_byte: f64,
     /// Bytes on the wire for each delivery, while messages flow.
@@ -199,6 +201,8 @@ struct Tally {
     delay_us: Histogram,
     hops_max: u64,
     deliveries: u64,
+    /// Deliveries to nodes that joined after the publication.
+    catch_ups: u64,
     repeated: u64,
     joined_at: Vec<Option<Instant>>,
     lagged: Vec<(NodeId, UpdateId<NodeId>)>,
@@ -243,7 +247,12 @@ impl Tally {
             return;
         }
         let message = &mut self.messages[message];
-        self.delay_us.record((now - message.published).as_micros() as u64);
+        let was_there = self.joined_at[node as usize].is_some_and(|since| since <= message.published);
+        if was_there {
+            self.delay_us.record((now - message.published).as_micros() as u64);
+        } else {
+            self.catch_ups += 1;
+        }
         message.last = now;
         self.hops_max = self.hops_max.max(u64::from(update.hops));
     }
@@ -343,6 +352,7 @@ impl<'a> Run<'a> {
                 p99: millis(tally.delay_us.p99().unwrap_or(0)),
                 max: millis(tally.delay_us.max().unwrap_or(0)),
             },
+            catch_ups: tally.catch_ups,
             control_bytes_per_payload_byte: ratio(traffic.wire_bytes - traffic.payload_bytes, body),
             bytes_per_delivery: ratio(traffic.wire_bytes, deliveries),
             recovery_s: crashed.map(|at| self.recovery(at, &present)),

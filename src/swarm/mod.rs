@@ -200,6 +200,15 @@ impl<P: WirePeer> Swarm<P> {
         }
     }
 
+    /// A frame to or from a neighbour was lost.
+    pub(crate) fn note_loss(&mut self, now: Instant) {
+        match self {
+            Self::Topic(topic) => topic.note_loss(now),
+            Self::Livestream(stream) => stream.note_loss(now),
+            Self::Group(group) => group.note_loss(now),
+        }
+    }
+
     pub(crate) fn leave(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         match self {
             Self::Topic(topic) => topic.leave(now, actions),

@@ -170,6 +170,9 @@ impl<P: WirePeer> Topic<P> {
         if !self.views.is_neighbor(from) {
             self.views.refuse_stranger(from, now, &mut self.view_actions);
         }
+        if matches!(message, GossipMessage::Data(_)) {
+            self.views.note_use(from, now);
+        }
         if self.admits(from, &message, now, actions) {
             self.gossip.handle_message(from, message, now, &mut self.gossip_actions);
         }
@@ -270,7 +273,12 @@ impl<P: WirePeer> Topic<P> {
     }
 
     pub(crate) fn set_rtt(&mut self, peer: P, rtt: Duration, deviation: Duration) {
+        self.views.set_rtt(peer, rtt);
         self.gossip.set_rtt(peer, rtt, deviation);
+    }
+
+    pub(crate) fn note_loss(&mut self, now: Instant) {
+        self.gossip.note_loss(now);
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
@@ -371,6 +379,9 @@ impl<P: WirePeer> Topic<P> {
         for action in self.gossip_actions.drain(..) {
             actions.push(match action {
                 GossipAction::Send { to, message, class, key } => {
+                    if matches!(message, GossipMessage::Data(_)) {
+                        self.views.note_use(to, now);
+                    }
                     let message = Box::new(Message::Gossip(message));
                     SwarmAction::Send { to, message, class, deadline: None, key }
                 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::codec::{Measure, Put, Reader, WireError, WirePeer, age_from_wire, age_to_wire};
 use super::message::{
     Data, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem,
-    SyncKnown, ViewEntry,
+    SyncKnown, ViewEntry, Wave,
 };
 use super::{forest, group};
 use crate::id::{Epoch, Priority, StateId, SwarmId, SwarmTag};
@@ -44,6 +44,16 @@ const WANT: u8 = 12;
 const GONE: u8 = 13;
 const PRUNE: u8 = 14;
 const SYNC: u8 = 15;
+// From 16 to 32: the kinds of `forest`.
+const MEASURE: u8 = 33;
+const MEASURED: u8 = 34;
+const SWAP: u8 = 35;
+const SWAPPED: u8 = 36;
+const WAVE: u8 = 37;
+const ATTACH: u8 = 38;
+
+/// In the byte of a wave's hops.
+const SHARED: u8 = 0x80;
 
 /// The size of `message` inside a frame, at most: with its swarm's tag.
 pub fn message_bytes_max<P: WirePeer>(message: &Message<P>) -> usize {
@@ -165,18 +175,17 @@ impl<'a> FrameReader<'a> {
                 if number == PING { LinkMessage::Ping { token } } else { LinkMessage::Pong { token } };
             return Ok((None, Message::Link(message)));
         }
-        if !(JOIN..=forest::CHECK).contains(&number) && !(group::JOIN..=group::ACK).contains(&number) {
+        if !(JOIN..=ATTACH).contains(&number) && !(group::JOIN..=group::ACK).contains(&number) {
             return Err(WireError::Kind(kind));
         }
         let swarm = self.tag(kind & SAME_SWARM != 0)?;
-        let message = if number <= SHUFFLE_REPLY {
-            Message::Membership(read_membership(&mut self.reader, number)?)
-        } else if number <= SYNC {
-            Message::Gossip(read_gossip(&mut self.reader, number)?)
-        } else if number <= forest::CHECK {
-            Message::Forest(forest::read(&mut self.reader, number)?)
-        } else {
-            Message::Group(group::read(&mut self.reader, number)?)
+        let message = match number {
+            JOIN..=SHUFFLE_REPLY | MEASURE..=SWAPPED => {
+                Message::Membership(read_membership(&mut self.reader, number)?)
+            }
+            HAVE..=SYNC | WAVE | ATTACH => Message::Gossip(read_gossip(&mut self.reader, number, self.now)?),
+            group::JOIN..=group::ACK => Message::Group(group::read(&mut self.reader, number)?),
+            _ => Message::Forest(forest::read(&mut self.reader, number)?),
         };
         Ok((Some(swarm), message))
     }
@@ -220,7 +229,7 @@ fn put_message<P: WirePeer>(
         }
         Message::Gossip(message) => {
             put_kind(out, gossip_kind(message), same, swarm);
-            put_gossip(out, message);
+            put_gossip(out, message, now);
         }
         Message::Forest(message) => {
             put_kind(out, forest::kind(message), same, swarm);
@@ -248,8 +257,7 @@ fn put_data<P: WirePeer>(out: &mut impl Put, data: &Data<P>, now: Instant) {
     out.put_varint(data.sequence);
     let signed = if data.signature.is_empty() { 0 } else { SIGNED };
     out.put_u8(data.hops.min(HOPS_MAX) | if data.pulled { PULLED } else { 0 } | signed);
-    let age_ms = (now - data.born).as_micros().div_ceil(1_000);
-    out.put(&age_to_wire(u64::try_from(age_ms).unwrap_or(u64::MAX)).to_le_bytes());
+    put_age(out, data.born, now);
     out.put_varint(data.state.0);
     out.put_varint(data.body.len() as u64);
     out.put(&data.body);
@@ -270,7 +278,7 @@ fn read_data<P: WirePeer>(reader: &mut Reader<'_>, kind: u8, now: Instant) -> Re
     let epoch = Epoch(reader.u32()?);
     let sequence = read_sequence(reader)?;
     let hops = reader.u8()?;
-    let age = Duration::from_millis(age_from_wire(u16::from_le_bytes(reader.array()?)));
+    let born = read_born(reader, now)?;
     let state = StateId(reader.varint()?);
     let length = reader.count(1)?;
     let body = reader.take_kept(length)?;
@@ -293,7 +301,7 @@ fn read_data<P: WirePeer>(reader: &mut Reader<'_>, kind: u8, now: Instant) -> Re
         layer: kind & 7,
         hops: hops & HOPS_MAX,
         pulled: hops & PULLED != 0,
-        born: now - age,
+        born,
         body,
         signature,
     })
@@ -315,6 +323,10 @@ fn membership_kind<P>(message: &MembershipMessage<P>) -> u8 {
         MembershipMessage::Bye { .. } => BYE,
         MembershipMessage::Shuffle { .. } => SHUFFLE,
         MembershipMessage::ShuffleReply { .. } => SHUFFLE_REPLY,
+        MembershipMessage::Measure { .. } => MEASURE,
+        MembershipMessage::Measured { .. } => MEASURED,
+        MembershipMessage::Swap { .. } => SWAP,
+        MembershipMessage::Swapped { .. } => SWAPPED,
     }
 }
 
@@ -354,6 +366,19 @@ fn put_membership<P: WirePeer>(out: &mut impl Put, message: &MembershipMessage<P
             put_list(out, entries, put_entry);
         }
         MembershipMessage::ShuffleReply { entries } => put_list(out, entries, put_entry),
+        MembershipMessage::Measure { swarm } => out.put(&swarm.0.to_le_bytes()),
+        MembershipMessage::Measured { longest } => {
+            put_bound(out, &longest.map(|(peer, _)| peer));
+            if let Some((_, rtt_us)) = longest {
+                out.put(&rtt_us.to_le_bytes());
+            }
+        }
+        MembershipMessage::Swap { candidate, leaving, gain_us } => {
+            candidate.encode(out);
+            leaving.encode(out);
+            out.put(&gain_us.to_le_bytes());
+        }
+        MembershipMessage::Swapped { candidate } => candidate.encode(out),
     }
 }
 
@@ -384,6 +409,20 @@ fn read_membership<P: WirePeer>(
             hops_left: reader.u8()?,
             entries: read_list(reader, P::WIRE_BYTES + 1, read_entry)?,
         },
+        MEASURE => MembershipMessage::Measure { swarm: SwarmId(reader.u64()?) },
+        MEASURED => {
+            let longest = match read_bound(reader)? {
+                Some(peer) => Some((peer, reader.u32()?)),
+                None => None,
+            };
+            MembershipMessage::Measured { longest }
+        }
+        SWAP => MembershipMessage::Swap {
+            candidate: P::decode(reader)?,
+            leaving: P::decode(reader)?,
+            gain_us: reader.u32()?,
+        },
+        SWAPPED => MembershipMessage::Swapped { candidate: P::decode(reader)? },
         _ => MembershipMessage::ShuffleReply { entries: read_list(reader, P::WIRE_BYTES + 1, read_entry)? },
     })
 }
@@ -395,13 +434,17 @@ fn gossip_kind<P>(message: &GossipMessage<P>) -> u8 {
         GossipMessage::Want { .. } => WANT,
         GossipMessage::Gone { .. } => GONE,
         GossipMessage::Prune { .. } => PRUNE,
+        GossipMessage::Wave(_) => WAVE,
+        GossipMessage::Attach { .. } => ATTACH,
         GossipMessage::Sync { .. } => SYNC,
     }
 }
 
-fn put_gossip<P: WirePeer>(out: &mut impl Put, message: &GossipMessage<P>) {
+fn put_gossip<P: WirePeer>(out: &mut impl Put, message: &GossipMessage<P>, now: Instant) {
     match message {
-        GossipMessage::Data(data) => put_data(out, data, data.born),
+        GossipMessage::Data(data) => put_data(out, data, now),
+        GossipMessage::Wave(wave) => put_wave(out, wave, now),
+        GossipMessage::Attach { attached } => out.put_u8(u8::from(*attached)),
         GossipMessage::Have { sources } | GossipMessage::Gone { sources } => {
             put_list(out, sources, put_source);
         }
@@ -437,7 +480,37 @@ fn put_gossip<P: WirePeer>(out: &mut impl Put, message: &GossipMessage<P>) {
     }
 }
 
-fn read_gossip<P: WirePeer>(reader: &mut Reader<'_>, number: u8) -> Result<GossipMessage<P>, WireError> {
+fn put_wave<P: WirePeer>(out: &mut impl Put, wave: &Wave<P>, now: Instant) {
+    wave.origin.encode(out);
+    out.put(&wave.epoch.0.to_le_bytes());
+    out.put_varint(wave.number);
+    out.put_u8(wave.hops.min(!SHARED) | if wave.shared { SHARED } else { 0 });
+    put_age(out, wave.born, now);
+}
+
+fn read_wave<P: WirePeer>(reader: &mut Reader<'_>, now: Instant) -> Result<Wave<P>, WireError> {
+    let origin = P::decode(reader)?;
+    let epoch = Epoch(reader.u32()?);
+    let number = read_sequence(reader)?;
+    let hops = reader.u8()?;
+    let born = read_born(reader, now)?;
+    Ok(Wave { origin, epoch, number, shared: hops & SHARED != 0, hops: hops & !SHARED, born })
+}
+
+fn put_age(out: &mut impl Put, born: Instant, now: Instant) {
+    let age_ms = (now - born).as_micros().div_ceil(1_000);
+    out.put(&age_to_wire(u64::try_from(age_ms).unwrap_or(u64::MAX)).to_le_bytes());
+}
+
+fn read_born(reader: &mut Reader<'_>, now: Instant) -> Result<Instant, WireError> {
+    Ok(now - Duration::from_millis(age_from_wire(u16::from_le_bytes(reader.array()?))))
+}
+
+fn read_gossip<P: WirePeer>(
+    reader: &mut Reader<'_>,
+    number: u8,
+    now: Instant,
+) -> Result<GossipMessage<P>, WireError> {
     let source_bytes_min = P::WIRE_BYTES + 4 + 1;
     Ok(match number {
         HAVE => GossipMessage::Have { sources: read_list(reader, source_bytes_min, read_source)? },
@@ -454,6 +527,8 @@ fn read_gossip<P: WirePeer>(reader: &mut Reader<'_>, number: u8) -> Result<Gossi
             }
             GossipMessage::Prune { origin, share_percent }
         }
+        WAVE => GossipMessage::Wave(read_wave(reader, now)?),
+        ATTACH => GossipMessage::Attach { attached: read_bool(reader)? },
         _ => {
             let lower = read_bound(reader)?;
             let items = read_list(reader, 2, |reader| {

@@ -97,6 +97,30 @@ pub enum MembershipMessage<P> {
         /// Its entries.
         entries: Vec<ViewEntry<P>>,
     },
+    /// Asks for a [`MembershipMessage::Measured`]: the time until it comes is the round-trip time.
+    Measure {
+        /// The whole id of the swarm.
+        swarm: SwarmId,
+    },
+    /// The answer to a measurement.
+    Measured {
+        /// The neighbour that the sender would give up first, and the round-trip time to it in microseconds.
+        longest: Option<(P, u32)>,
+    },
+    /// To a neighbour: "let us part, and you take `leaving` while I take `candidate`, which part too."
+    Swap {
+        /// Whom the sender would take.
+        candidate: P,
+        /// Whom the receiver would take, now a neighbour of `candidate`.
+        leaving: P,
+        /// What the sender's side gains: the receiver's new link must have a round-trip time below it. In microseconds.
+        gain_us: u32,
+    },
+    /// The consent to [`MembershipMessage::Swap`]: the two are no neighbours any more.
+    Swapped {
+        /// The candidate of the swap.
+        candidate: P,
+    },
 }
 
 /// On which grounds a peer asks to be a neighbour.
@@ -151,6 +175,13 @@ pub enum GossipMessage<P> {
         /// The share still wanted, in percent.
         share_percent: u8,
     },
+    /// Spreads at once over every link, and shows by its first arrival the fastest way from its origin.
+    Wave(Wave<P>),
+    /// "You are my way to the root of the shared tree", or no longer.
+    Attach {
+        /// Whether the sender wants the updates of the shared tree from the receiver.
+        attached: bool,
+    },
     /// One page of reconciliation: what the sender knows of the origins from `lower` up to the last item's bound.
     Sync {
         /// The least origin covered; `None` is the least of all.
@@ -187,6 +218,23 @@ pub struct Data<P> {
     pub body: Bytes,
     /// What the origin signed of it; empty in topics that are not signed.
     pub signature: Bytes,
+}
+
+/// A wave that grows a tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wave<P> {
+    /// Who began it: a source, or the root of the shared tree.
+    pub origin: P,
+    /// The life of the origin.
+    pub epoch: Epoch,
+    /// Rises with every wave of this life.
+    pub number: u64,
+    /// For the tree that cold sources share, not for one of the origin's own.
+    pub shared: bool,
+    /// Links crossed before this one, at most 127.
+    pub hops: u8,
+    /// When it began, in the holder's own time. It travels as an age.
+    pub born: Instant,
 }
 
 /// Some updates of one source.

@@ -34,5 +34,5 @@ pub(crate) use group::{
 };
 pub use message::{
     Data, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem,
-    SyncKnown, ViewEntry,
+    SyncKnown, ViewEntry, Wave,
 };

@@ -8,7 +8,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::keyframes::PICTURE_PATIENCE;
 use super::media::key_of;
-use super::{Missing, RTT_GUESS, Relay, RelayAction, Track};
+use super::{Missing, RTT_GUESS, Relay, RelayAction};
 use crate::io::Class;
 use crate::log::RangeSet;
 use crate::time::Instant;

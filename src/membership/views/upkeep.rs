@@ -3,7 +3,9 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Ask, LOOK_BEYOND_EVERY, LOSS_SPAN, REFILL_MAX, STUCK, TRIES, TRIM_AFTER, ViewAction, Views};
+use super::{
+    Ask, LOOK_BEYOND_EVERY, LOSS_SPAN, NEWS_AGE_MAX, REFILL_MAX, STUCK, TRIES, TRIM_AFTER, ViewAction, Views,
+};
 use crate::time::Instant;
 use crate::wire::{MembershipMessage, NeighborRequest, ViewEntry, WirePeer};
 
@@ -19,10 +21,13 @@ impl<P: WirePeer> Views<P> {
         let doublings = self.refusals.saturating_sub(if self.active.is_empty() { 8 } else { 3 }).min(7);
         let pause = (self.config.refill_interval * (1 << doublings)).min(REFILL_MAX);
         self.refill_at = Some(now + self.spread(pause));
-        let candidate = self.passive.pick(&mut self.rng, |peer| {
+        let fits = |peer| {
             !self.active.iter().any(|neighbor| neighbor.peer == peer)
                 && !self.pending.iter().any(|pending| pending.peer == peer)
-        });
+        };
+        // Of whom there was news lately is most likely still there.
+        let young = self.passive.pick_young(NEWS_AGE_MAX, &mut self.rng, fits);
+        let candidate = young.or_else(|| self.passive.pick(&mut self.rng, fits));
         let walks = self.refusals >= 3 && free >= 2 && !self.active.is_empty();
         match candidate {
             _ if walks => {

@@ -364,6 +364,11 @@ impl<P: WirePeer> Group<P> {
         self.spread.set_rtt(peer, rtt);
     }
 
+    /// A frame to or from a neighbour was lost.
+    pub(crate) fn note_loss(&mut self, now: Instant) {
+        self.topic.note_loss(now);
+    }
+
     pub(crate) fn handle_timeout(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         if self.topic.poll_timeout().is_some_and(|at| at <= now) {
             self.with_topic(now, actions, |topic, now, actions| topic.handle_timeout(now, actions));

@@ -408,6 +408,12 @@ impl<P: WirePeer> Livestream<P> {
         }
     }
 
+    pub(crate) fn note_loss(&mut self, now: Instant) {
+        if let Some(chat) = &mut self.chat {
+            chat.note_loss(now);
+        }
+    }
+
     pub(crate) fn handle_timeout(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         if let Some(chat) = self.chat.as_mut().filter(|chat| chat.poll_timeout().is_some_and(|at| at <= now))
         {

@@ -1,0 +1,597 @@
+//! Trees from waves.
+//!
+//! A *wave* is a small message that every node passes on at once over all its links, so its first arrival shows the
+//! fastest way from its origin. A hot source sends waves for a tree of its own; the root of the shared tree sends them for
+//! all sources that publish too rarely to deserve one. The root is the node with the lowest lot among those that are
+//! heard, so nobody elects it, and where two meet one gives way. The shared tree is walked in both directions.
+//!
+//! Nobody chooses a feeder that had the wave later than itself, so there are no circles.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use smallvec::{SmallVec, smallvec};
+
+use super::peers::Slots;
+use super::{Gossip, GossipAction};
+use crate::config::GossipMode;
+use crate::id::Epoch;
+use crate::log::SourceIndex;
+use crate::rng::mix;
+use crate::time::Instant;
+use crate::wire::{GossipMessage, SourceRanges, Wave, WirePeer};
+
+/// A new root sends its second wave this long after the first, and later ones ever more rarely: a young overlay changes.
+const ROOT_INTERVAL_MIN: Duration = Duration::from_secs(5);
+
+/// Between two waves of a root, at most.
+const ROOT_INTERVAL: Duration = Duration::from_secs(45);
+
+/// After this silence of the root its waves count no more against those of others.
+const ROOT_SILENCE: Duration = Duration::from_secs(90);
+
+/// How long a node without a root waits before it could become one itself, besides its lot's share of `LOT_SPAN`.
+const ROOT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The node with the greatest lot waits this much longer: usually the lowest is heard before others begin.
+const LOT_SPAN: Duration = Duration::from_secs(64);
+
+/// Waves for the shared tree that are passed on in one interval of the root, at most; others are forged or stale.
+const SHARED_WAVES_MAX: u8 = 16;
+
+/// At most one wave of a source is passed on in this time.
+const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// All ways of a wave have ended by then, and the best is chosen.
+const DECIDE_AFTER: Duration = Duration::from_millis(100);
+
+/// Updates published this long after the first wave of their source go along its own tree: by then it has grown.
+const GROWN_AFTER: Duration = Duration::from_millis(450);
+
+/// A way must be this much faster to replace the one in use.
+const GAIN_MIN_US: u32 = 5_000;
+
+/// What one hop more costs in the choice of a way, beside its delay.
+const HOP_COST_US: u32 = 2_000;
+
+/// A new parent has begun by then.
+const FADE_AFTER: Duration = Duration::from_millis(300);
+
+/// So many updates with no greater gap between two make a source hot.
+const HOT_RUN: u64 = 3;
+const HOT_GAP: Duration = Duration::from_secs(5);
+
+/// A hot source sends another wave after this many updates, and not before this time.
+const WAVE_UPDATES: u64 = 64;
+const WAVE_REST: Duration = Duration::from_secs(10);
+
+/// The arrivals of one wave.
+#[derive(Clone, Debug)]
+pub(super) struct Growth {
+    number: u64,
+    born: Instant,
+    first_at: Instant,
+    /// Links that it had crossed when it came first.
+    first_hops: u8,
+    arrivals: SmallVec<[Arrival; 8]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    slot: u8,
+    hops: u8,
+    after_us: u32,
+    /// Whether the neighbour had the wave before this node, so that it cannot have it from here.
+    is_above: bool,
+}
+
+impl Growth {
+    fn new(number: u64, born: Instant, slot: u8, hops: u8, now: Instant) -> Self {
+        let first = Arrival { slot, hops, after_us: 0, is_above: true };
+        Self { number, born, first_at: now, first_hops: hops, arrivals: smallvec![first] }
+    }
+
+    /// It came again, over a link that takes `latency`. Who had it later than this node could tell may have it from here.
+    fn arrive(&mut self, slot: u8, hops: u8, latency: Duration, now: Instant) {
+        let after = now - self.first_at;
+        if after < 2 * latency {
+            self.note(slot, hops, after, after < latency);
+        }
+    }
+
+    /// A neighbour tells of it later, with its own delay from the origin.
+    fn greet(&mut self, slot: u8, hops: u8, delay: Duration, latency: Duration) {
+        // Ages are rounded up on the wire.
+        let is_above = delay + Duration::from_millis(1) < self.delay();
+        self.remove(slot);
+        self.note(slot, hops, (delay + latency).saturating_sub(self.delay()), is_above);
+    }
+
+    fn note(&mut self, slot: u8, hops: u8, after: Duration, is_above: bool) {
+        if self.arrivals.iter().all(|arrival| arrival.slot != slot) {
+            let after_us = u32::try_from(after.as_micros()).unwrap_or(u32::MAX);
+            self.arrivals.push(Arrival { slot, hops, after_us, is_above });
+        }
+    }
+
+    /// From the origin to this node.
+    fn delay(&self) -> Duration {
+        self.first_at - self.born
+    }
+
+    pub(super) fn remove(&mut self, slot: u8) {
+        self.arrivals.retain(|arrival| arrival.slot != slot);
+    }
+
+    /// The best way, or `current` if it is hardly worse.
+    pub(super) fn best(&self, current: Option<u8>) -> Option<u8> {
+        let cost = |arrival: &Arrival| arrival.after_us.saturating_add(u32::from(arrival.hops) * HOP_COST_US);
+        let best =
+            self.arrivals.iter().min_by_key(|arrival| (!arrival.is_above, cost(arrival), arrival.slot))?;
+        let kept = self.arrivals.iter().find(|arrival| Some(arrival.slot) == current && arrival.is_above);
+        let kept = kept.filter(|kept| cost(kept) <= cost(best).saturating_add(GAIN_MIN_US));
+        Some(kept.unwrap_or(best).slot)
+    }
+}
+
+/// The tree that cold sources share.
+#[derive(Debug)]
+pub(super) struct SharedTree<P> {
+    root: Option<Root<P>>,
+    parent: Option<u8>,
+    /// The parent before, which goes on until the new one is sure to have begun.
+    fading: Option<u8>,
+    fade_at: Option<Instant>,
+    /// Updates in a row that the tree should have brought and did not.
+    misses: u8,
+    /// A neighbour that had such an update.
+    better: Option<u8>,
+    children: Slots,
+    growth: Option<Growth>,
+    /// New neighbours that have not been told of the root.
+    unmet: Slots,
+    decide_at: Option<Instant>,
+    /// When this node would send a wave as the root.
+    lead_at: Option<Instant>,
+    /// Until the next wave, while this node is the root.
+    lead_interval: Duration,
+    /// The beginning of a count of waves, and the count.
+    passed: (Instant, u8),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Root<P> {
+    peer: P,
+    lot: u64,
+    epoch: Epoch,
+    number: u64,
+    heard: Instant,
+}
+
+impl<P> Default for SharedTree<P> {
+    fn default() -> Self {
+        Self {
+            root: None,
+            parent: None,
+            fading: None,
+            fade_at: None,
+            misses: 0,
+            better: None,
+            children: Slots::NONE,
+            growth: None,
+            unmet: Slots::NONE,
+            decide_at: None,
+            lead_at: None,
+            lead_interval: ROOT_INTERVAL_MIN,
+            passed: (Instant::ZERO, 0),
+        }
+    }
+}
+
+impl<P> SharedTree<P> {
+    /// The links of the tree, once there is one.
+    pub(super) fn links(&self) -> Option<Slots> {
+        self.root.as_ref()?;
+        let parents = [self.parent, self.fading].into_iter().flatten().map(Slots::one);
+        Some(parents.fold(self.children, |links, parent| links | parent))
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let greeting = (!self.unmet.is_empty() && self.root.is_some()).then_some(Instant::ZERO);
+        [self.decide_at, self.lead_at, self.fade_at, greeting].into_iter().flatten().min()
+    }
+}
+
+/// When this node, as a source, sends its waves.
+#[derive(Debug, Default)]
+pub(super) struct Pulse {
+    published: Option<Instant>,
+    /// Updates since the source became hot.
+    run: u64,
+    next_run: u64,
+    waved: Option<Instant>,
+}
+
+impl Pulse {
+    /// An update is published; true if a wave should go with it.
+    fn beat(&mut self, now: Instant) -> bool {
+        if self.published.is_none_or(|at| now - at > HOT_GAP) {
+            (self.run, self.next_run) = (0, HOT_RUN);
+        }
+        self.published = Some(now);
+        self.run += 1;
+        let rested = self.run == HOT_RUN || self.waved.is_none_or(|at| now - at >= WAVE_REST);
+        let due = self.run >= self.next_run && rested;
+        if due {
+            self.next_run = self.run + WAVE_UPDATES;
+            self.waved = Some(now);
+        }
+        due
+    }
+}
+
+impl<P: WirePeer> Gossip<P> {
+    pub(super) fn shared_neighbor_up(&mut self, slot: u8, now: Instant) {
+        if self.config.mode != GossipMode::Hybrid {
+            return;
+        }
+        self.shared.unmet |= Slots::one(slot);
+        if self.shared.lead_at.is_none() {
+            let wait = ROOT_PATIENCE + lot_share(self.lot(self.local));
+            self.shared.lead_at = Some(now + wait);
+        }
+    }
+
+    pub(super) fn shared_neighbor_down(
+        &mut self,
+        slot: u8,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        self.shared.unmet.remove(slot);
+        self.shared.children.remove(slot);
+        if let Some(growth) = &mut self.shared.growth {
+            growth.remove(slot);
+        }
+        if self.shared.fading == Some(slot) {
+            (self.shared.fading, self.shared.fade_at) = (None, None);
+        }
+        if self.shared.parent == Some(slot) {
+            self.shared.parent = None;
+            if self.shared.decide_at.is_none() {
+                self.choose_parent(now, actions);
+            }
+        }
+    }
+
+    /// An update that should have come along the shared tree has to be asked of `slot`.
+    pub(super) fn on_shared_miss(&mut self, slot: u8) {
+        self.shared.misses = self.shared.misses.saturating_add(1);
+        if self.shared.parent.is_none() || self.shared.misses >= 2 {
+            self.shared.better = Some(slot);
+        }
+    }
+
+    /// The shared tree works.
+    pub(super) fn on_shared_push(&mut self) {
+        self.shared.misses = 0;
+    }
+
+    /// Where the tree has failed, whoever has what it should have brought becomes the parent.
+    pub(super) fn mend_shared(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let parent = self.shared.parent;
+        let Some(better) = self.shared.better.take().filter(|&slot| Some(slot) != parent) else { return };
+        if self.shared.root.is_some_and(|root| root.peer != self.local) && self.peers.get(better).is_some() {
+            self.shared.misses = 0;
+            self.adopt(better, now, actions);
+        }
+    }
+
+    pub(super) fn on_attach(&mut self, slot: u8, attached: bool) {
+        if attached {
+            self.shared.children |= Slots::one(slot);
+        } else {
+            self.shared.children.remove(slot);
+        }
+    }
+
+    pub(super) fn on_wave(
+        &mut self,
+        slot: u8,
+        mut wave: Wave<P>,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        self.stats.waves_received += 1;
+        if self.config.mode != GossipMode::Hybrid || wave.origin == self.local {
+            return;
+        }
+        wave.born = wave.born - self.peers.rtt(slot) / 2;
+        if wave.shared {
+            self.on_shared_wave(slot, wave, now, actions);
+        } else {
+            self.on_source_wave(slot, wave, now, actions);
+        }
+    }
+
+    /// Does what is due for the trees.
+    pub(super) fn tend_trees(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        if self.shared.lead_at.is_some_and(|at| at <= now) {
+            self.lead(now, actions);
+        }
+        if self.shared.decide_at.is_some_and(|at| at <= now) {
+            self.shared.decide_at = None;
+            self.choose_parent(now, actions);
+        }
+        if self.shared.fade_at.is_some_and(|at| at <= now) {
+            self.fade(None, now, actions);
+        }
+        if let Some(wave) = self.own_view(now).filter(|_| !self.shared.unmet.is_empty()) {
+            let unmet = core::mem::take(&mut self.shared.unmet);
+            self.spread(wave, unmet & self.peers.all(), actions);
+        }
+        while let Some(source) = self.routes.take_undecided(now) {
+            self.choose_feeder(source, actions);
+        }
+    }
+
+    /// An update is published here: a hot source sends a wave with some of them.
+    pub(super) fn pulse(
+        &mut self,
+        source: SourceIndex,
+        sequence: u64,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        if self.config.mode != GossipMode::Hybrid || !self.pulse.beat(now) {
+            return;
+        }
+        self.routes.begin_own(source, self.local.digest(), now + GROWN_AFTER);
+        let (origin, epoch) = (self.local, self.epoch);
+        let wave = Wave { origin, epoch, number: sequence, shared: false, hops: 0, born: now };
+        self.spread(wave, self.peers.all(), actions);
+    }
+
+    fn on_source_wave(&mut self, slot: u8, wave: Wave<P>, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let Ok(source) = self.log.track(wave.origin, wave.epoch, now) else {
+            self.stats.sources_refused += 1;
+            return;
+        };
+        self.forget_replaced();
+        let growth = self.routes.growth(source, wave.origin.digest());
+        if let Some(growth) = growth {
+            if wave.number == growth.number {
+                growth.arrive(slot, wave.hops, self.peers.rtt(slot) / 2, now);
+                return;
+            }
+            if wave.number < growth.number || now - growth.first_at < SOURCE_INTERVAL {
+                self.stats.waves_dropped += 1;
+                return;
+            }
+        }
+        *growth = Some(Box::new(Growth::new(wave.number, wave.born, slot, wave.hops, now)));
+        self.routes.begin_own(source, wave.origin.digest(), wave.born + GROWN_AFTER);
+        self.routes.decide(source, now + DECIDE_AFTER);
+        self.spread(onward(wave), self.peers.all() & !Slots::one(slot), actions);
+    }
+
+    fn choose_feeder(&mut self, source: SourceIndex, actions: &mut Vec<GossipAction<P>>) {
+        let Some(slot) = self.routes.choose(source) else { return };
+        self.graft(source, slot, actions);
+        self.routes.set_feeder(source, slot);
+    }
+
+    fn on_shared_wave(&mut self, slot: u8, wave: Wave<P>, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let lot = self.lot(wave.origin);
+        if let Some(root) = self.shared.root {
+            let name = (wave.epoch, wave.number);
+            let known = (root.epoch, root.number);
+            let silent = now - root.heard >= ROOT_SILENCE;
+            if wave.origin == root.peer && name == known {
+                self.shared.unmet.remove(slot);
+                if let Some(growth) = &mut self.shared.growth {
+                    let latency = self.peers.rtt(slot) / 2;
+                    if now - growth.first_at < DECIDE_AFTER {
+                        growth.arrive(slot, wave.hops, latency, now);
+                    } else {
+                        growth.greet(slot, wave.hops, (now - wave.born).saturating_sub(latency), latency);
+                    }
+                    if self.shared.parent.is_none() && self.shared.decide_at.is_none() {
+                        self.choose_parent(now, actions);
+                    }
+                }
+                return;
+            }
+            let better = (lot, wave.origin) < (root.lot, root.peer);
+            if !silent && !better && (wave.origin != root.peer || name <= known) {
+                // Whoever follows a lesser root has not heard of this one.
+                if wave.origin != root.peer {
+                    self.shared.unmet |= Slots::one(slot);
+                }
+                return;
+            }
+        }
+        if now - self.shared.passed.0 >= ROOT_INTERVAL {
+            self.shared.passed = (now, 0);
+        }
+        if self.shared.passed.1 >= SHARED_WAVES_MAX {
+            self.stats.waves_dropped += 1;
+            return;
+        }
+        self.shared.passed.1 += 1;
+        let (peer, epoch, number) = (wave.origin, wave.epoch, wave.number);
+        self.shared.root = Some(Root { peer, lot, epoch, number, heard: now });
+        self.shared.growth = Some(Growth::new(number, wave.born, slot, wave.hops, now));
+        self.shared.decide_at = Some(now + DECIDE_AFTER);
+        let own = self.lot(self.local);
+        if (lot, peer) < (own, self.local) {
+            self.shared.lead_interval = ROOT_INTERVAL_MIN;
+            self.shared.lead_at = Some(now + ROOT_SILENCE + ROOT_INTERVAL / 2 + lot_share(own));
+        }
+        self.shared.unmet = Slots::NONE;
+        self.spread(onward(wave), self.peers.all() & !Slots::one(slot), actions);
+    }
+
+    fn choose_parent(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let before = self.shared.parent;
+        let best = self.shared.growth.as_ref().and_then(|growth| growth.best(before));
+        if best == before {
+            return;
+        }
+        if let Some(best) = best {
+            self.adopt(best, now, actions);
+        }
+    }
+
+    fn adopt(&mut self, parent: u8, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let before = self.shared.parent.replace(parent);
+        self.fade(before, now, actions);
+        self.shared.children.remove(parent);
+        self.send(parent, GossipMessage::Attach { attached: true }, actions);
+    }
+
+    /// Lets a parent go in a while.
+    fn fade(&mut self, parent: Option<u8>, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let last = self.shared.fading.take().filter(|&last| Some(last) != self.shared.parent);
+        if let Some(last) = last {
+            self.send(last, GossipMessage::Attach { attached: false }, actions);
+        }
+        self.shared.fading = parent;
+        self.shared.fade_at = parent.map(|_| now + FADE_AFTER);
+    }
+
+    /// Sends a wave as the root, unless a better one is heard.
+    fn lead(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let lot = self.lot(self.local);
+        let yields = self
+            .shared
+            .root
+            .is_some_and(|root| (root.lot, root.peer) < (lot, self.local) && now - root.heard < ROOT_SILENCE);
+        if yields || self.peers.is_empty() {
+            self.shared.lead_at = None;
+            if yields {
+                self.shared.lead_at = Some(now + ROOT_SILENCE + lot_share(lot));
+            }
+            return;
+        }
+        let old = self.shared.parent.take();
+        self.fade(old, now, actions);
+        let number = now.as_micros() / 1_000;
+        self.shared.root = Some(Root { peer: self.local, lot, epoch: self.epoch, number, heard: now });
+        self.shared.growth = None;
+        self.shared.decide_at = None;
+        self.shared.lead_at = Some(now + self.shared.lead_interval);
+        self.shared.lead_interval = (self.shared.lead_interval * 3 / 2).min(ROOT_INTERVAL);
+        self.shared.unmet = self.peers.all();
+    }
+
+    /// The shared tree's wave as this node would pass it on, had it just come.
+    fn own_view(&self, now: Instant) -> Option<Wave<P>> {
+        let root = self.shared.root?;
+        let (hops, born) = match &self.shared.growth {
+            Some(growth) => (growth.first_hops.saturating_add(1), now - growth.delay()),
+            None => (0, now),
+        };
+        Some(Wave { origin: root.peer, epoch: root.epoch, number: root.number, shared: true, hops, born })
+    }
+
+    fn spread(&mut self, wave: Wave<P>, to: Slots, actions: &mut Vec<GossipAction<P>>) {
+        for slot in to.iter() {
+            self.stats.waves_sent += 1;
+            self.send(slot, GossipMessage::Wave(wave), actions);
+        }
+    }
+
+    pub(super) fn graft(&mut self, source: SourceIndex, slot: u8, actions: &mut Vec<GossipAction<P>>) {
+        let Some((origin, epoch)) = self.log.name(source) else { return };
+        self.routes.on_graft_sent(source, slot);
+        self.stats.grafts_sent += 1;
+        let sources = alloc::vec![SourceRanges { origin, epoch, ranges: Default::default() }];
+        self.send(slot, GossipMessage::Want { graft: true, sources }, actions);
+    }
+
+    /// Who is the root is drawn by lot, blind to everything but the name.
+    fn lot(&self, peer: P) -> u64 {
+        mix(peer.digest() ^ 0x726f_6f74)
+    }
+}
+
+fn onward<P>(wave: Wave<P>) -> Wave<P> {
+    Wave { hops: wave.hops.saturating_add(1).min(127), ..wave }
+}
+
+/// The part of `LOT_SPAN` that a lot stands for.
+fn lot_share(lot: u64) -> Duration {
+    Duration::from_micros(((LOT_SPAN.as_micros() as u64 >> 10) * (lot >> 32)) >> 22)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grown() -> Growth {
+        Growth::new(0, Instant::from_millis(900), 1, 4, Instant::from_secs(1))
+    }
+
+    const LINK: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn the_first_way_is_the_best_unless_another_is_as_fast_and_shorter() {
+        let mut growth = grown();
+        assert_eq!(growth.best(None), Some(1));
+        growth.arrive(2, 4, LINK, Instant::from_millis(1_001));
+        assert_eq!(growth.best(None), Some(1));
+        growth.arrive(3, 3, LINK, Instant::from_millis(1_001));
+        assert_eq!(growth.best(None), Some(3));
+    }
+
+    #[test]
+    fn a_way_in_use_is_kept_while_it_is_hardly_worse() {
+        let mut growth = grown();
+        growth.arrive(2, 4, LINK, Instant::from_millis(1_004));
+        growth.arrive(3, 4, LINK, Instant::from_millis(1_006));
+        assert_eq!(growth.best(Some(2)), Some(2));
+        assert_eq!(growth.best(Some(3)), Some(1));
+    }
+
+    #[test]
+    fn whoever_may_have_it_from_here_is_the_last_resort() {
+        let mut growth = grown();
+        growth.arrive(2, 1, LINK, Instant::from_millis(1_030));
+        growth.arrive(3, 1, LINK, Instant::from_millis(1_041));
+        assert_eq!(growth.best(Some(2)), Some(1));
+        growth.remove(1);
+        assert_eq!(growth.best(None), Some(2));
+        growth.remove(2);
+        assert_eq!(growth.best(None), None, "it had the wave after a round trip");
+    }
+
+    #[test]
+    fn a_new_neighbour_is_judged_by_its_own_delay() {
+        let mut growth = grown();
+        growth.greet(2, 3, Duration::from_millis(90), LINK);
+        growth.greet(3, 1, Duration::from_millis(120), LINK);
+        growth.remove(1);
+        assert_eq!(growth.best(Some(3)), Some(2));
+    }
+
+    #[test]
+    fn a_source_is_hot_at_its_third_update_in_a_row_and_waves_rarely() {
+        let mut pulse = Pulse::default();
+        let waves = |pulse: &mut Pulse, from_ms: u64, count: u64, gap_ms: u64| {
+            let beats = (0..count).filter(|beat| pulse.beat(Instant::from_millis(from_ms + beat * gap_ms)));
+            beats.collect::<Vec<_>>()
+        };
+        assert_eq!(waves(&mut pulse, 0, 5, 6_000), [0; 0]);
+        assert_eq!(waves(&mut pulse, 100_000, 200, 100), [2, 102]);
+        assert_eq!(waves(&mut pulse, 200_000, 200, 1_000), [2, 66, 130, 194]);
+    }
+
+    #[test]
+    fn lots_spread_over_the_span() {
+        assert_eq!(lot_share(0), Duration::ZERO);
+        let last = lot_share(u64::MAX);
+        assert!(last <= LOT_SPAN && last > LOT_SPAN * 99 / 100, "{last:?}");
+    }
+}
