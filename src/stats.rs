@@ -192,8 +192,8 @@ pub struct GroupStats {
     pub admitted: u64,
     /// Others not let in here.
     pub refused: u64,
-    /// Messages of peers that take no part.
-    pub strangers_refused: u64,
+    /// Messages of peers that were thrown out or banned.
+    pub put_out_refused: u64,
     /// Entries received that said something new.
     pub entries_new: u64,
     /// Entries received that were known, or older than what was known.

@@ -63,13 +63,12 @@ impl<P: WirePeer> Admission<P> {
 }
 
 impl<P: WirePeer> Group<P> {
-    /// Whether anything about the group can be taken from a peer: it takes part, or did, or was let in here, or lets this node in.
-    pub(super) fn is_acquainted(&self, peer: P) -> bool {
-        let known = self.roster.record(peer);
-        known.is_some_and(|record| !self.roster.is_out(peer, record.incarnation))
-            || self.admission.contacts.contains(&peer)
-            || self.admission.reserved.iter().any(|(other, _)| *other == peer)
-            || self.spread.is_neighbor(peer) && !self.roster.is_banned(peer)
+    /// Whether a peer is put out, and was not let in again here. Others are heard, even if this node does not know them: two
+    /// parts of a group may not know each other.
+    pub(super) fn is_put_out(&self, peer: P) -> bool {
+        let out = self.roster.record(peer).is_some_and(|record| self.roster.is_out(peer, record.incarnation));
+        let let_in = self.admission.reserved.iter().any(|(other, _)| *other == peer);
+        self.roster.is_banned(peer) || out && !let_in
     }
 
     /// Asks the contacts in turn, for as long as it takes.

@@ -297,8 +297,8 @@ impl<P: WirePeer> Group<P> {
         actions: &mut SwarmActions<P>,
     ) {
         let asks_in = matches!(message, GroupMessage::Join { .. });
-        if !asks_in && !self.is_acquainted(from) {
-            self.stats.strangers_refused += 1;
+        if !asks_in && self.is_put_out(from) {
+            self.stats.put_out_refused += 1;
             return;
         }
         match message {
