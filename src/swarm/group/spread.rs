@@ -553,14 +553,19 @@ impl<P: WirePeer> Group<P> {
         let lists = self.spread.lists();
         let neighbors: Vec<_> = self.spread.neighbors.keys().copied().collect();
         for peer in neighbors {
+            let mut quiet = false;
             if let Some(neighbor) = self.spread.neighbors.get_mut(&peer) {
                 if slept {
                     neighbor.heard = now;
-                } else if now - neighbor.heard >= self.config.silence {
+                }
+                let silence = now - neighbor.heard;
+                // It may have let go of the link, and answers only if asked.
+                quiet = silence >= self.config.silence / 2;
+                if silence >= self.config.silence {
                     self.suspect(peer, now);
                 }
             }
-            self.send_beat(peer, false, lists, actions, now);
+            self.send_beat(peer, quiet, lists, actions, now);
         }
     }
 
