@@ -1,0 +1,223 @@
+//! The loop around one engine and one socket, as in `udp_node.rs`, with the room left to the caller.
+
+use std::collections::hash_map::RandomState;
+use std::error::Error;
+use std::hash::BuildHasher;
+use std::io::{self, BufRead, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use bytes::Bytes;
+use suffuse::{Clock, Config, Engine, Epoch, Event, Input, Instant, Output, Seed, SwarmId};
+
+/// Bytes a second to all peers together.
+const UPLOAD_BYTES_PER_S: u64 = 4_000_000;
+/// A busy machine may stop a process for a second or two; nobody is suspected for that.
+const SILENCE: Duration = Duration::from_secs(3);
+const SUSPICION: Duration = Duration::from_secs(2);
+/// As many pieces as the largest file has may wait for one that is missing.
+const ORDER_WAITING_MAX: usize = 20_000;
+/// Happenings that wait for the engine, at most. The system's own buffer holds about a hundred datagrams, too few for a
+/// burst from several peers while this process waits for a processor.
+const INBOX_LEN: usize = 4_096;
+/// Happenings that the engine takes before it may send.
+const BATCH_LEN: usize = 64;
+/// The shortest sleep: what is due within it goes out together.
+const SLEEP_MIN: Duration = Duration::from_millis(1);
+/// The last words take no longer.
+const FAREWELL_MAX: Duration = Duration::from_millis(500);
+
+#[derive(clap::Args)]
+pub(crate) struct NodeOptions {
+    /// The address that others reach this one at; with port 0 the system chooses, and `listening` says what
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    bind: SocketAddrV4,
+    /// Drops this share of the arriving datagrams, 0.02 is one in fifty
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    loss: f64,
+    /// Drops every datagram to and from this address; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    deaf_to: Vec<SocketAddrV4>,
+    /// Makes choices and losses repeatable
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+pub(crate) struct Node {
+    pub(crate) engine: Engine<u64>,
+    pub(crate) clock: Clock,
+    pub(crate) local: SocketAddrV4,
+    socket: UdpSocket,
+    inbox: Receiver<Happening>,
+    loss: Loss,
+    deaf_to: Vec<SocketAddrV4>,
+}
+
+/// What came on standard input.
+pub(crate) enum Line {
+    Said(String),
+    End,
+}
+
+impl Node {
+    pub(crate) fn open(options: &NodeOptions) -> Result<Self, Box<dyn Error>> {
+        if options.bind.ip().is_unspecified() {
+            return Err(format!("{} is no address that others can send to", options.bind).into());
+        }
+        if !(0.0..=1.0).contains(&options.loss) {
+            return Err(format!("--loss is a share from 0 to 1, not {}", options.loss).into());
+        }
+        let socket = UdpSocket::bind(options.bind).map_err(|error| format!("{}: {error}", options.bind))?;
+        let SocketAddr::V4(local) = socket.local_addr()? else { return Err("not bound to IPv4".into()) };
+        let inbox = open_inbox(socket.try_clone()?);
+        let clock = Clock::new();
+        let mut config = Config::small();
+        config.epoch = now_in_seconds();
+        config.egress.upload_bytes_per_s = Some(UPLOAD_BYTES_PER_S);
+        config.group.silence = SILENCE;
+        config.group.suspicion = SUSPICION;
+        config.group.order_waiting_max = ORDER_WAITING_MAX;
+        // A host that has secrets to keep gives the engine 32 bytes from the system instead.
+        let seed = options.seed.unwrap_or_else(|| RandomState::new().hash_one(std::process::id()));
+        let engine = Engine::new(name(local), config, Seed::from_u64(seed), clock.now())?;
+        let loss = Loss::new(seed, options.loss);
+        Ok(Self { engine, clock, local, socket, inbox, loss, deaf_to: options.deaf_to.clone() })
+    }
+
+    /// Sends what is to be sent, and gives what is new.
+    pub(crate) fn drain(&mut self) -> Vec<Event<u64>> {
+        let mut events = Vec::new();
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Send { to, .. } if self.deaf_to.contains(&address(to)) => {}
+                // What the system refuses is a lost datagram, and the engine copes with those.
+                Output::Send { to, frame, .. } => drop(self.socket.send_to(&frame, address(to))),
+                Output::Connect { peer } => {
+                    self.engine.handle_input(Input::PeerConnected { peer }, self.clock.now());
+                }
+                Output::Event(event) => events.push(event),
+                Output::Disconnect { .. } => {}
+            }
+        }
+        events
+    }
+
+    /// Sleeps until something arrives or is due, and gives it to the engine; the lines are the caller's.
+    pub(crate) fn wait(&mut self, due: Option<Instant>) -> Result<Vec<Line>, Box<dyn Error>> {
+        let due = self.engine.poll_timeout().into_iter().chain(due).min();
+        let sleep = due.map_or(Duration::MAX, |due| self.clock.until(due));
+        let first = match self.inbox.recv_timeout(sleep.max(SLEEP_MIN)) {
+            Ok(happening) => Some(happening),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return Err("nobody reads the socket any more".into()),
+        };
+        let mut lines = Vec::new();
+        for happening in first.into_iter().chain(self.inbox.try_iter().take(BATCH_LEN - 1)) {
+            match happening {
+                Happening::Datagram(from, _) if self.deaf_to.contains(&from) => {}
+                Happening::Datagram(..) if self.loss.strikes() => {}
+                Happening::Datagram(from, frame) => {
+                    self.engine.handle_input(Input::Received { from: name(from), frame }, self.clock.now());
+                }
+                Happening::Line(line) => lines.push(line),
+                Happening::Failed(error) => return Err(error.into()),
+            }
+        }
+        self.engine.handle_timeout(self.clock.now());
+        Ok(lines)
+    }
+
+    /// Says farewell.
+    pub(crate) fn end(&mut self, room: SwarmId) -> Result<(), Box<dyn Error>> {
+        // Who was thrown out has left already.
+        if self.engine.group_stats(room).is_some() {
+            self.engine.leave(room, self.clock.now())?;
+        }
+        let latest = self.clock.now() + FAREWELL_MAX;
+        self.drain();
+        while self.engine.queued_bytes() > 0 && self.clock.now() < latest {
+            self.wait(Some(latest))?;
+            self.drain();
+        }
+        println!("ended");
+        Ok(())
+    }
+}
+
+pub(crate) fn name(address: SocketAddrV4) -> u64 {
+    u64::from(u32::from(*address.ip())) << 16 | u64::from(address.port())
+}
+
+pub(crate) fn address(name: u64) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::from((name >> 16) as u32), name as u16)
+}
+
+/// The wall clock in seconds: a later start gives a greater epoch.
+#[allow(clippy::disallowed_types, reason = "a host may read clocks")]
+fn now_in_seconds() -> Epoch {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Epoch(since.as_secs() as u32)
+}
+
+enum Happening {
+    Datagram(SocketAddrV4, Bytes),
+    Line(Line),
+    Failed(io::Error),
+}
+
+/// Two threads that only read, so that the engine's own can sleep until something arrives or is due, and no longer.
+fn open_inbox(socket: UdpSocket) -> Receiver<Happening> {
+    let (sender, inbox) = sync_channel(INBOX_LEN);
+    let lines = sender.clone();
+    std::thread::spawn(move || read_datagrams(&socket, &sender));
+    std::thread::spawn(move || {
+        let said = io::stdin().lock().lines().map_while(Result::ok).map(Line::Said);
+        said.chain([Line::End]).map_while(|line| lines.send(Happening::Line(line)).ok()).for_each(drop);
+    });
+    inbox
+}
+
+fn read_datagrams(socket: &UdpSocket, inbox: &SyncSender<Happening>) {
+    let mut datagram = vec![0; 65_536];
+    loop {
+        let happening = match socket.recv_from(&mut datagram) {
+            Ok((len, SocketAddr::V4(from))) => {
+                Happening::Datagram(from, Bytes::copy_from_slice(&datagram[..len]))
+            }
+            Ok((_, SocketAddr::V6(_))) => continue,
+            // Some systems report here that an earlier datagram found a closed port; liveness will find out.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::Interrupted
+                ) =>
+            {
+                continue;
+            }
+            Err(error) => Happening::Failed(error),
+        };
+        let failed = matches!(happening, Happening::Failed(_));
+        if inbox.send(happening).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Injected loss: a small generator is enough.
+struct Loss {
+    state: u64,
+    threshold: u64,
+}
+
+impl Loss {
+    fn new(seed: u64, share: f64) -> Self {
+        Self { state: seed, threshold: (share * f64::from(u32::MAX)) as u64 }
+    }
+
+    fn strikes(&mut self) -> bool {
+        self.state =
+            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.state >> 32 < self.threshold
+    }
+}
