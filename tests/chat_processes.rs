@@ -45,7 +45,7 @@ fn a_room_talks_shows_loses_and_finds_its_participants() {
     let holder = room.await_screen(&["bob", "dan"]);
     let loser = if holder == "bob" { "dan" } else { "bob" };
     room.tell(loser, "/stop");
-    room.await_line(loser, "error this engine does not show its screen");
+    room.await_line(loser, "error this engine does not show its screen; nothing was changed");
     room.tell(&holder, "/stop");
     room.await_screen(&["-"]);
     room.tell(loser, "/share");
@@ -85,7 +85,7 @@ fn a_room_talks_shows_loses_and_finds_its_participants() {
 
     // Who did not open the room throws nobody out.
     room.tell("cat", "/kick eve");
-    room.await_line("cat", "error only moderators");
+    room.await_line("cat", "error only a moderator or the founder can do this; nothing was changed");
     room.tell("ann", "/kick eve");
     room.await_line("eve", "removed thrown_out");
     room.await_line("eve", "ended");
