@@ -282,7 +282,7 @@ pub enum GroupEvent<P> {
         /// Why.
         reason: Departure,
     },
-    /// Another participant shows its screen now, or nobody does.
+    /// Somebody else shows the screen now, perhaps this participant, or nobody does.
     ScreenChanged {
         /// Who.
         holder: Option<P>,

@@ -53,6 +53,8 @@
 
 mod demo;
 mod files;
+#[path = "../livestream_udp/inbox.rs"]
+mod inbox;
 mod node;
 #[path = "../livestream_udp/process.rs"]
 mod process;

@@ -15,7 +15,8 @@ use suffuse::{
 
 use crate::Options;
 use crate::files::{FILE_BYTES_MAX, Incoming, Outgoing, Said, Saved};
-use crate::node::{self, Line, Node};
+use crate::inbox::{self, Line};
+use crate::node::Node;
 
 const NAME_BYTES_MAX: usize = 32;
 /// A file goes on while less than this waits to be sent, so that what is said overtakes most of it.
@@ -107,13 +108,13 @@ impl Chat {
         let founder = options.founder.or(options.join).unwrap_or(node.local);
         let room = SwarmId::from_name(&format!("chat_udp {founder}"));
         let limits = AuthorityLimits::default();
-        let set = AuthoritySet::new(room, node::name(founder), Policy::Open, limits);
+        let set = AuthoritySet::new(room, inbox::name(founder), Policy::Open, limits);
         let guard = Guard::new().authority(set);
         let retention = Retention::Window { age: RETENTION_AGE_MAX, bytes: RETENTION_BYTES_MAX };
         let now = node.clock.now();
         match options.join {
             Some(contact) => {
-                let mut through = JoinGroupOptions::through([node::name(contact)]);
+                let mut through = JoinGroupOptions::through([inbox::name(contact)]);
                 through.retention = retention;
                 node.engine.join_group(room, through, guard, now)?;
             }
@@ -123,7 +124,7 @@ impl Chat {
                 node.engine.create_group(room, group, guard, now)?;
             }
         }
-        let local = node::name(node.local);
+        let local = inbox::name(node.local);
         let own = Person { name: Some(name.to_owned()), hand_raised: false, present: true };
         Ok(Self {
             room,
@@ -288,7 +289,7 @@ impl Chat {
         }
         let name = (!participant.metadata.is_empty()).then(|| {
             let text = String::from_utf8_lossy(&participant.metadata);
-            parse_name(&text).unwrap_or_else(|_| node::address(peer).to_string())
+            parse_name(&text).unwrap_or_else(|_| inbox::address(peer).to_string())
         });
         let before = self.people.get(&peer).filter(|person| person.present);
         let is_new = name.is_some() && before.is_none_or(|person| person.name.is_none());
@@ -333,7 +334,7 @@ impl Chat {
 
     /// What somebody is called here: its name, or with its address if another one goes by the same name.
     fn label(&self, peer: u64) -> String {
-        let address = node::address(peer);
+        let address = inbox::address(peer);
         let Some(name) = self.people.get(&peer).and_then(|person| person.name.as_ref()) else {
             return address.to_string();
         };
@@ -345,7 +346,7 @@ impl Chat {
 
     fn find(&self, name: &str) -> Result<u64, String> {
         if let Ok(address) = name.parse::<SocketAddrV4>() {
-            return Ok(node::name(address));
+            return Ok(inbox::name(address));
         }
         let present = self.people.iter().filter(|(_, person)| person.present);
         let mut gone_last = present.chain(self.people.iter().filter(|(_, person)| !person.present));

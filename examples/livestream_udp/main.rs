@@ -43,6 +43,7 @@
 //! | `ended frames=N` | the stream is over: so many frames were streamed, or written |
 
 mod demo;
+mod inbox;
 mod ivf;
 mod node;
 mod process;

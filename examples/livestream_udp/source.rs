@@ -8,8 +8,9 @@ use suffuse::{
     BroadcastOptions, Event, Guard, Instant, LivestreamTracks, PlanMode, PublishOptions, StreamState,
 };
 
+use crate::inbox::Line;
 use crate::ivf::{Clip, Frame};
-use crate::node::{Line, Node, NodeOptions, STREAM};
+use crate::node::{Node, NodeOptions, STREAM};
 
 /// After the last frame the source stays that long, so that who misses something can still ask for it.
 const LINGER: Duration = Duration::from_secs(3);

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use suffuse::{Event, Guard, Histogram, Instant, LivestreamTracks, StreamState, Update, WatchOptions};
 
+use crate::inbox::{self, Line};
 use crate::ivf::{Frame, Writer};
-use crate::node::{self, Line, Node, NodeOptions, STREAM};
+use crate::node::{Node, NodeOptions, STREAM};
 
 /// After the end a viewer stays that long, so that those it feeds get the last frames too.
 const LINGER: Duration = Duration::from_secs(2);
@@ -32,7 +33,7 @@ pub(crate) struct ViewerOptions {
 pub(crate) fn run(options: &ViewerOptions) -> Result<(), Box<dyn Error>> {
     let mut node = Node::open(&options.node)?;
     let upload = options.node.upload_bytes_per_s();
-    let mut watch = WatchOptions::new(node::name(options.source));
+    let mut watch = WatchOptions::new(inbox::name(options.source));
     watch.upload_bytes_per_s = (upload > 0).then_some(upload);
     watch.chat = false;
     node.engine.watch_livestream(STREAM, watch, Guard::new(), node.clock.now())?;
