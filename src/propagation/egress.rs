@@ -155,6 +155,7 @@ pub struct Egress<P, M> {
     now: Instant,
     wake: Option<Instant>,
     peers: Vec<Peer<P>>,
+    /// The highest first.
     vacant: Vec<u32>,
     slots: BTreeMap<P, u32>,
     items: Items<M>,
@@ -523,7 +524,25 @@ impl<P: PeerId, M> Egress<P, M> {
         peer.keys = BTreeMap::new();
         peer.ready = false;
         peer.closing = false;
-        self.vacant.push(slot);
+        let place = self.vacant.partition_point(|&other| other > slot);
+        self.vacant.insert(place, slot);
+        self.trim();
+    }
+
+    /// Gives back vacant slots at the end that no ring refers to any more. A rush of short-lived peers leaves no trace, as
+    /// the lowest slots are taken first.
+    fn trim(&mut self) {
+        while let (Some(peer), Some(&highest)) = (self.peers.last(), self.vacant.first()) {
+            if highest as usize + 1 != self.peers.len() || peer.rings != 0 || peer.flushed {
+                break;
+            }
+            self.peers.pop();
+            self.vacant.remove(0);
+        }
+        let room = self.peers.len() + self.peers.len() / 4 + 2;
+        if self.peers.capacity() > room * 2 {
+            self.peers.shrink_to(room);
+        }
     }
 
     fn make_ready(&mut self, slot: u32) {

@@ -120,6 +120,33 @@ fn reset_forgets_everything_and_counts_it() {
 }
 
 #[test]
+fn a_rush_of_peers_leaves_no_slots_behind() {
+    let now = Instant::ZERO;
+    let mut egress = egress(|_| {});
+    for peer in 0..100 {
+        egress.open(peer, true, now);
+        let _ = egress.enqueue(peer, item(u32::from(peer), 10, Class::Normal), now);
+    }
+    // Some are lost with what waits, so that rings still speak of them; the others finish.
+    for peer in (0..96).step_by(3) {
+        egress.reset(peer);
+    }
+    for peer in 0..96 {
+        egress.close(peer);
+    }
+    drain(&mut egress, now);
+    assert!(egress.peers.len() >= 96, "the last four hold the highest slots");
+    for peer in 96..100 {
+        egress.reset(peer);
+    }
+    assert!(egress.peers.is_empty() && egress.vacant.is_empty(), "{} slots", egress.peers.len());
+    assert!(egress.peers.capacity() < 8, "{} places", egress.peers.capacity());
+    egress.open(7, true, now);
+    let _ = egress.enqueue(7, item(7, 10, Class::Normal), now);
+    assert_eq!(drain(&mut egress, now), [(7, Class::Normal, vec![7])]);
+}
+
+#[test]
 fn a_newer_item_takes_the_place_of_the_older() {
     let now = Instant::ZERO;
     let mut egress = egress(|_| {});
