@@ -11,7 +11,7 @@ mod silence;
 mod state;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
@@ -32,7 +32,7 @@ use load::{Load, Quality};
 pub use media::{MediaFrame, Publish};
 pub use seals::Seals;
 pub use state::Interest;
-use state::{Candidate, Child, Missing, Peer, Stripe, Track, bit};
+use state::{Candidate, Child, Missing, PassedLate, Peer, Stripe, Track, bit};
 
 /// What a [`Relay`] is told at its birth.
 #[derive(Clone, Debug)]
@@ -158,6 +158,8 @@ pub struct Relay<P: WirePeer> {
     history_window: usize,
     /// Chunks that were asked for here and are asked for by us: who waits for them.
     owed: BTreeMap<(u8, u64), SmallVec<[P; 2]>>,
+    /// Missed chunks that came and were passed on a moment ago.
+    passed_late: VecDeque<PassedLate<P>>,
     repair_budget: Option<Bucket>,
     serve_budget: Option<Bucket>,
     /// How long answers take, queues at the other end included, smoothed.
@@ -274,6 +276,7 @@ impl<P: WirePeer> Relay<P> {
             history_flying: 0,
             history_window: repair::HISTORY_WINDOW_MAX,
             owed: BTreeMap::new(),
+            passed_late: VecDeque::new(),
             repair_budget: None,
             serve_budget: None,
             repair_time: Duration::ZERO,
@@ -533,6 +536,7 @@ impl<P: WirePeer> Relay<P> {
         self.history.clear();
         self.history_flying = 0;
         self.owed.clear();
+        self.passed_late.clear();
     }
 
     fn set_serve_budget(&mut self, now: Instant) {

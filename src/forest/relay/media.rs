@@ -142,7 +142,7 @@ impl<P: WirePeer> Relay<P> {
                 Chunk { number: first + index as u64, index: index as u8, seal, body, ..head.clone() };
             let frame = self.encode(&chunk);
             self.keep(&chunk, frame.clone(), facts.deadline);
-            self.pass_on(&chunk, &frame, None, now, actions);
+            self.pass_on(&chunk, &frame, None, false, now, actions);
         }
         if let Some(track) = self.tracks.get_mut(&publish.track) {
             track.log.skip_delivery();
@@ -384,7 +384,8 @@ impl<P: WirePeer> Relay<P> {
                 return;
             }
         }
-        match self.found(chunk.track, chunk.number) {
+        let missing = self.found(chunk.track, chunk.number);
+        match missing {
             Some(missing) if missing.history => {
                 self.stats.chunks_caught_up += 1;
                 self.history_window = (self.history_window + 1).min(HISTORY_WINDOW_MAX);
@@ -398,7 +399,7 @@ impl<P: WirePeer> Relay<P> {
             }
             None => {}
         }
-        self.pass_on(chunk, &encoded, Some(from), now, actions);
+        self.pass_on(chunk, &encoded, Some(from), missing.is_some(), now, actions);
         if chunk.parity > 0 {
             self.rebuild(chunk, now, actions);
         }
@@ -441,7 +442,7 @@ impl<P: WirePeer> Relay<P> {
             if self.keep(&chunk, encoded.clone(), facts.deadline) == Inserted::New {
                 self.stats.chunks_rebuilt += 1;
                 self.found(chunk.track, chunk.number);
-                self.pass_on(&chunk, &encoded, None, now, actions);
+                self.pass_on(&chunk, &encoded, None, true, now, actions);
             }
         }
     }
@@ -511,12 +512,13 @@ impl<P: WirePeer> Relay<P> {
         children.fold(self.wants, super::Interest::union).tracks & bit(track) != 0
     }
 
-    /// Sends a chunk to the children that want it.
+    /// Sends a chunk to the children that want it; `late` if it was missed here.
     fn pass_on(
         &mut self,
         chunk: &Chunk,
         frame: &Bytes,
         from: Option<P>,
+        late: bool,
         now: Instant,
         actions: &mut Vec<RelayAction<P>>,
     ) {
@@ -535,9 +537,7 @@ impl<P: WirePeer> Relay<P> {
         // Only looked at when somebody waits.
         let mut served: SmallVec<[P; 8]> = SmallVec::new();
         for child in &stripe.children {
-            let begins =
-                child.from.iter().find(|(track, _)| *track == chunk.track).map_or(0, |(_, from)| *from);
-            let pushed = chunk.number >= begins && child.interest.covers(chunk.track, chunk.keyframe);
+            let pushed = chunk.number >= child.begins(chunk.track) && child.interest.covers(chunk.track, chunk.keyframe);
             if pushed && Some(child.peer) != from && use_by > now {
                 forwarded += 1;
                 let to = child.peer;
@@ -559,6 +559,9 @@ impl<P: WirePeer> Relay<P> {
             }
         }
         self.stats.chunks_forwarded += forwarded;
+        if late && forwarded > 0 {
+            self.note_passed_late(chunk.track, chunk.number, waiting.unwrap_or_default(), now);
+        }
     }
 
     /// Hands complete frames to the application.

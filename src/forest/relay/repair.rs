@@ -8,7 +8,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::keyframes::PICTURE_PATIENCE;
 use super::media::key_of;
-use super::{Missing, RTT_GUESS, Relay, RelayAction};
+use super::{Missing, PassedLate, RTT_GUESS, Relay, RelayAction};
 use crate::io::Class;
 use crate::log::RangeSet;
 use crate::time::Instant;
@@ -37,6 +37,10 @@ const PICTURE_RETRY: Duration = Duration::from_millis(60);
 
 /// Chunks that others wait for while this node waits for them itself, at most.
 const OWED_MAX: usize = 4_096;
+
+/// A request that was sent before the chunk came takes less than this, and of so many chunks it is known.
+const PASSED_LATE_TIME: Duration = Duration::from_millis(150);
+const PASSED_LATE_MAX: usize = 64;
 
 /// Chunks named in one request, at most: it must fit a frame.
 const NAMED_MAX: usize = 64;
@@ -407,6 +411,9 @@ impl<P: WirePeer> Relay<P> {
             self.stats.chunks_unserved += 1;
             return;
         }
+        if !history && self.is_under_way(to, id, number, now) {
+            return;
+        }
         // Repair takes its share of the upload and no more: what it takes beyond, live chunks lack, and are missed next.
         let all = self.serve_budget.as_mut().filter(|_| !history);
         let own = self.peers.get_mut(&to).and_then(|peer| peer.serve_budget.as_mut());
@@ -427,6 +434,41 @@ impl<P: WirePeer> Relay<P> {
         };
         let key = Some(key_of(id, number));
         actions.push(RelayAction::Pass { to, frame, class, deadline: Instant::MAX, key });
+    }
+
+    /// A chunk that was missed here went to the children; those in `heard` had asked for it.
+    pub(super) fn note_passed_late(
+        &mut self,
+        track: u8,
+        number: u64,
+        heard: SmallVec<[P; 2]>,
+        now: Instant,
+    ) {
+        while self.passed_late.front().is_some_and(|passed| now - passed.at > PASSED_LATE_TIME)
+            || self.passed_late.len() >= PASSED_LATE_MAX
+        {
+            self.passed_late.pop_front();
+        }
+        self.passed_late.push_back(PassedLate { track, number, at: now, heard });
+    }
+
+    /// Whether the request of a child crossed the chunk on its way: the chunk was missed here, too, and passed on when it
+    /// came. Each child is taken for that once.
+    fn is_under_way(&mut self, to: P, track: u8, number: u64, now: Instant) -> bool {
+        let mut passed = self.passed_late.iter_mut().rev();
+        let Some(passed) = passed.find(|passed| passed.number == number && passed.track == track) else {
+            return false;
+        };
+        let index = (number % self.stripes.len().max(1) as u64) as usize;
+        let pushed = self.stripes.get(index).is_some_and(|stripe| {
+            let mut children = stripe.children.iter();
+            children.any(|child| child.peer == to && child.begins(track) <= number)
+        });
+        if !pushed || now - passed.at > PASSED_LATE_TIME || passed.heard.contains(&to) {
+            return false;
+        }
+        passed.heard.push(to);
+        true
     }
 
     /// The peer lacks them too: somebody else is asked, soon.

@@ -113,6 +113,16 @@ pub(super) struct Missing {
     pub(super) asked: Instant,
 }
 
+/// A missed chunk that came and was passed on. Children asked for it meanwhile, and their requests are still coming.
+#[derive(Debug)]
+pub(super) struct PassedLate<P> {
+    pub(super) track: u8,
+    pub(super) number: u64,
+    pub(super) at: Instant,
+    /// Children whose request has come: another one means that the chunk was lost.
+    pub(super) heard: SmallVec<[P; 2]>,
+}
+
 impl<P: Copy + Eq> Stripe<P> {
     pub(super) fn new(now: Instant) -> Self {
         Self {
@@ -146,6 +156,13 @@ impl<P: Copy + Eq> Stripe<P> {
             Some((_, edge)) => *edge = next,
             None => self.edges.push((track, next)),
         }
+    }
+}
+
+impl<P> Child<P> {
+    /// The first number of a track that is pushed to it.
+    pub(super) fn begins(&self, track: u8) -> u64 {
+        self.from.iter().find(|(known, _)| *known == track).map_or(0, |(_, from)| *from)
     }
 }
 
