@@ -1,6 +1,7 @@
 //! The data path of a livestream at one node: chunks in, chunks out, repair, and who feeds whom.
 
 mod children;
+mod delivery;
 mod feeds;
 mod keyframes;
 mod load;

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::silence::{ACTIVE, INITIALIZING};
+use super::silence::{ACTIVE, ENDED, INITIALIZING};
 use super::{
     Candidate, PATH_MAX, Peer, REFRESH, RTT_GUESS, Relay, RelayAction, StreamFacts, WATCH_RETRY, stripes_of,
 };
@@ -480,6 +480,10 @@ impl<P: WirePeer> Relay<P> {
                     class: Class::Control,
                 });
             }
+        }
+        if notice.state == ENDED {
+            // There is no place any more.
+            self.watch_at = None;
         }
         if notice.state != ACTIVE {
             self.settle_until = now + self.facts.map_or(Duration::ZERO, |facts| facts.deadline);

@@ -40,6 +40,7 @@ pub(super) struct Quality {
 }
 
 /// A standing queue of this length means that too much was promised (Nichols and Jacobson's CoDel looks at the minimum, too).
+const QUEUE_IDLE: Duration = Duration::from_millis(20);
 const QUEUE_LONG: Duration = Duration::from_millis(40);
 const QUEUE_STANDING: Duration = Duration::from_millis(150);
 const QUEUE_SWAMPED: Duration = Duration::from_millis(200);
@@ -47,6 +48,9 @@ const QUEUE_SHORT: Duration = Duration::from_millis(5);
 
 /// A backlog below is none to speak of.
 const BACKLOG_FREE: usize = 32 * 1_200;
+
+/// And one below does not keep repair waiting.
+const BACKLOG_IDLE: usize = 4 * 1_200;
 
 /// After so many looks with hardly a queue a little more is promised again.
 const CALM_LOOKS: u8 = 10;
@@ -68,6 +72,11 @@ impl Load {
     pub(super) fn new(now: Instant) -> Self {
         Self { upload_bytes_per_s: None, backlog_min: None, backlog: 0, long: 0, short: 0, told: now }
     }
+
+    /// That much was added to what waits, before the next look at it.
+    pub(super) fn note_queued(&mut self, bytes: usize) {
+        self.backlog = self.backlog.saturating_add(bytes);
+    }
 }
 
 impl<P: WirePeer> Relay<P> {
@@ -76,6 +85,12 @@ impl<P: WirePeer> Relay<P> {
     pub fn note_backlog(&mut self, bytes: usize) {
         self.load.backlog = bytes;
         self.load.backlog_min = Some(self.load.backlog_min.map_or(bytes, |least| least.min(bytes)));
+    }
+
+    /// Whether so little waits to be sent that a little more delays nothing to speak of.
+    pub(super) fn is_idle(&self) -> bool {
+        let wait_bytes = self.config.upload_bytes_per_s as usize / 1_000 * QUEUE_IDLE.as_millis() as usize;
+        self.load.backlog < wait_bytes.max(BACKLOG_IDLE)
     }
 
     /// Whether what waits to be sent leaves no room for what can wait.

@@ -11,6 +11,7 @@ use super::media::key_of;
 use super::{Missing, PassedLate, RTT_GUESS, Relay, RelayAction};
 use crate::io::Class;
 use crate::log::RangeSet;
+use crate::propagation::bucket::Bucket;
 use crate::time::Instant;
 use crate::wire::{ForestMessage, TrackPosition, WirePeer};
 
@@ -394,37 +395,23 @@ impl<P: WirePeer> Relay<P> {
                     waiting.push(to);
                 }
             } else if !known {
-                match gone.iter_mut().find(|(track, _)| *track == id) {
-                    Some((_, ranges)) => ranges.insert(number..number + 1),
-                    None => {
-                        let mut ranges = RangeSet::new();
-                        ranges.insert(number..number + 1);
-                        gone.push((id, ranges));
-                    }
-                }
+                note_gone(gone, id, number);
             }
             return;
         };
         let keyframe = self.tracks.get(&id).is_some_and(|track| track.log.is_keyframe(number));
-        // Whoever waits for his first picture is not kept waiting by what others have to spare.
-        if history && !keyframe && self.is_busy() || self.is_swamped() {
-            self.stats.chunks_unserved += 1;
-            return;
-        }
         if !history && self.is_under_way(to, id, number, now) {
             return;
         }
-        // Repair takes its share of the upload and no more: what it takes beyond, live chunks lack, and are missed next.
-        let all = self.serve_budget.as_mut().filter(|_| !history);
-        let own = self.peers.get_mut(&to).and_then(|peer| peer.serve_budget.as_mut());
-        let mut budgets: SmallVec<[_; 2]> = all.into_iter().chain(own).collect();
-        let bytes = frame.len() as u64;
-        if budgets.iter_mut().any(|budget| budget.bytes(now) < bytes) {
+        // Whoever waits for his first picture is not kept waiting by what others have to spare.
+        let bears = !(history && !keyframe && self.is_busy() || self.is_swamped());
+        if !(bears && self.affords(to, frame.len() as u64, history, now)) {
             self.stats.chunks_unserved += 1;
+            if !history || keyframe {
+                // Somebody else may have room.
+                note_gone(gone, id, number);
+            }
             return;
-        }
-        for budget in budgets {
-            budget.spend(bytes);
         }
         self.stats.chunks_served += 1;
         let class = match (history, keyframe) {
@@ -434,6 +421,26 @@ impl<P: WirePeer> Relay<P> {
         };
         let key = Some(key_of(id, number));
         actions.push(RelayAction::Pass { to, frame, class, deadline: Instant::MAX, key });
+    }
+
+    /// Takes what a chunk costs from the budgets, if they hold it. Repair takes its share of the upload: what it takes beyond,
+    /// live chunks lack, and are missed next. With hardly a queue they lack nothing.
+    fn affords(&mut self, to: P, bytes: u64, history: bool, now: Instant) -> bool {
+        let idle = self.is_idle();
+        let own = self.peers.get_mut(&to).and_then(|peer| peer.serve_budget.as_mut());
+        let all = self.serve_budget.as_mut().filter(|_| !history);
+        let mut budgets: SmallVec<[(&mut Bucket, bool); 2]> = SmallVec::new();
+        budgets.extend(own.map(|budget| (budget, false)));
+        budgets.extend(all.map(|budget| (budget, idle)));
+        if budgets.iter_mut().any(|(budget, lends)| !*lends && budget.bytes(now) < bytes) {
+            return false;
+        }
+        for (budget, _) in budgets {
+            let held = budget.bytes(now);
+            budget.spend(bytes.min(held));
+        }
+        self.load.note_queued(bytes as usize);
+        true
     }
 
     /// A chunk that was missed here went to the children; those in `heard` had asked for it.
@@ -497,6 +504,14 @@ impl<P: WirePeer> Relay<P> {
 
 /// What a chunk counts for in budgets of repair.
 const CHUNK_BYTES: u64 = 1_200;
+
+fn note_gone(gone: &mut Vec<(u8, RangeSet)>, id: u8, number: u64) {
+    let place = gone.iter().position(|(track, _)| *track == id).unwrap_or_else(|| {
+        gone.push((id, RangeSet::new()));
+        gone.len() - 1
+    });
+    gone[place].1.insert(number..number + 1);
+}
 
 /// The first number from `from` on that is in the stripe.
 pub(super) fn first_of_stripe(from: u64, stripe: u64, stripes: u64) -> u64 {
