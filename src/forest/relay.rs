@@ -149,6 +149,8 @@ pub struct Relay<P: WirePeer> {
     tracks: BTreeMap<u8, Box<Track<P>>>,
     /// What the application wants: whole tracks, and tracks of which it wants the keyframes.
     wants: Interest,
+    /// What parents were told is wanted, here and below.
+    told: Interest,
     token: u32,
     missing: BTreeMap<(u8, u64), Missing>,
     missing_at: DeadlineIndex<(u8, u64)>,
@@ -269,6 +271,7 @@ impl<P: WirePeer> Relay<P> {
             peers: BTreeMap::new(),
             tracks: BTreeMap::new(),
             wants: Interest::default(),
+            told: Interest::default(),
             token: 0,
             missing: BTreeMap::new(),
             missing_at: DeadlineIndex::new(),
@@ -405,6 +408,7 @@ impl<P: WirePeer> Relay<P> {
                 self.candidate_failed(stripe, now, actions);
             }
         }
+        self.note_wanted(now, actions);
         self.flush_reports(actions);
         was_child
     }
@@ -431,8 +435,25 @@ impl<P: WirePeer> Relay<P> {
                 track.log.stop_delivery();
             }
         }
+        self.told = self.wanted();
         self.forget_unwanted();
         self.refresh(true, now, actions);
+    }
+
+    /// What is wanted, here and below.
+    fn wanted(&self) -> Interest {
+        let children = self.stripes.iter().flat_map(|stripe| &stripe.children);
+        children.fold(self.wants, |all, child| all.union(child.interest))
+    }
+
+    /// Tells the parents if more is wanted than they know, or less.
+    fn note_wanted(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        let wanted = self.wanted();
+        if self.told != wanted {
+            self.told = wanted;
+            self.forget_unwanted();
+            self.refresh(true, now, actions);
+        }
     }
 
     /// Tracks that nobody here or below wants any more are not missed.
@@ -442,11 +463,8 @@ impl<P: WirePeer> Relay<P> {
             edges.retain(|(track, _)| self.subtree_wants(index, *track));
             self.stripes[index].edges = edges;
         }
-        let unwanted = |id: u8| {
-            let children = self.stripes.iter().flat_map(|stripe| &stripe.children);
-            let all = children.fold(self.wants, |all, child| all.union(child.interest));
-            !all.covers(id, true)
-        };
+        let wanted = self.wanted();
+        let unwanted = |id: u8| !wanted.covers(id, true);
         let gone: Vec<(u8, u64)> = self.missing.keys().copied().filter(|(id, _)| unwanted(*id)).collect();
         for (id, number) in gone {
             self.found(id, number);
@@ -526,6 +544,10 @@ impl<P: WirePeer> Relay<P> {
     /// Takes what the stream is; a new life of its source makes everything new.
     fn learn(&mut self, facts: StreamFacts, now: Instant) {
         self.facts = Some(facts);
+        // Another life has another clock.
+        self.clock_error = None;
+        self.active_since = None;
+        self.last_delivery = None;
         let rate = facts.rate_bytes_per_s;
         let burst = Duration::from_millis(250);
         self.set_serve_budget(now);

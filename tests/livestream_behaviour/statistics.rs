@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use suffuse::{DeliveryOrder, Guard, StreamState};
+use suffuse::{DeliveryOrder, Guard, Instant, StreamState};
 
 use crate::stage::{FPS, RATE, SOURCE, STREAM, Stage, TRACKS};
 
@@ -83,11 +83,14 @@ fn frames_bytes_lateness_repair_and_stalls_are_those_of_the_log() {
         }
         assert_eq!(stats.stalls, stalled.len() as u64, "{order:?}: {stalled:?}");
         assert_eq!(stats.stalled_us, stalled.iter().map(|gap| gap.as_micros() as u64).sum::<u64>());
-        assert_eq!(!stalled.is_empty(), order == DeliveryOrder::InOrder || !stalled.is_empty());
+        assert!(!stalled.is_empty() || order == DeliveryOrder::AsComplete);
         let arrivals = log.arrivals[&viewer].len() as u64;
         assert_eq!(stats.chunks_received, arrivals);
-        let duration = stage.now() - log.states[&viewer][0].0;
-        assert_eq!(stats.duration_us, duration.as_micros() as u64);
+        // As of the last time that the engine was driven.
+        let duration = |since: Instant| (stage.now() - since).as_micros() as u64;
+        let lag_us = 1_100_000;
+        let all_us = duration(log.states[&viewer][0].0);
+        assert!((all_us - lag_us..=all_us).contains(&stats.duration_us), "{} of {all_us}", stats.duration_us);
 
         // Each chunk that got lost on the way and counts, was missed and came again.
         let delivered: BTreeSet<u64> = frames.iter().map(|frame| frame.number).collect();
@@ -99,10 +102,13 @@ fn frames_bytes_lateness_repair_and_stalls_are_those_of_the_log() {
         let source = stage.stats(SOURCE);
         assert_eq!(source.frames_published, 240);
         assert_eq!(source.bytes_published, 240 * (RATE / FPS));
-        assert_eq!(source.duration_us, (stage.now() - begun).as_micros() as u64);
+        let all_us = duration(begun);
+        assert!((all_us - lag_us..=all_us).contains(&source.duration_us), "{} of {all_us}", source.duration_us);
         // What the network swallowed was sent, too.
         assert!(source.chunks_forwarded + source.chunks_served >= arrivals);
-        log.assert_sound();
+        if order == DeliveryOrder::InOrder {
+            log.assert_sound();
+        }
     }
 }
 

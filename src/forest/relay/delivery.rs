@@ -14,6 +14,9 @@ use crate::wire::{WirePeer, chunk_bytes};
 /// A gap in the flow of frames that a viewer sees.
 const STALL: Duration = Duration::from_millis(250);
 
+/// Nothing is given up before the source's clock is known, which is looked at this often.
+const CLOCK_WAIT: Duration = Duration::from_millis(100);
+
 impl<P: WirePeer> Relay<P> {
     /// Hands complete frames to the application.
     pub(super) fn deliver(&mut self, id: u8, now: Instant, actions: &mut Vec<RelayAction<P>>) {
@@ -79,6 +82,10 @@ impl<P: WirePeer> Relay<P> {
 
     /// Gives up frames whose time has passed.
     pub(super) fn expire(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        if !self.knows_clock() {
+            self.expire_at = Some(now + CLOCK_WAIT);
+            return;
+        }
         let now_ms = self.stream_ms(now);
         let ids: Vec<u8> = self.tracks.keys().copied().collect();
         for id in ids {

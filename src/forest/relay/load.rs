@@ -21,7 +21,8 @@ pub(super) struct Load {
     /// Looks in a row with a standing queue, and without any.
     long: u8,
     short: u8,
-    told: Instant,
+    /// When the planner was told last; `None`: it is to be told.
+    told: Option<Instant>,
 }
 
 /// How the layers fare.
@@ -70,7 +71,7 @@ const VISUAL: u8 = 1;
 
 impl Load {
     pub(super) fn new(now: Instant) -> Self {
-        Self { upload_bytes_per_s: None, backlog_min: None, backlog: 0, long: 0, short: 0, told: now }
+        Self { upload_bytes_per_s: None, backlog_min: None, backlog: 0, long: 0, short: 0, told: Some(now) }
     }
 
     /// That much was added to what waits, before the next look at it.
@@ -121,6 +122,16 @@ impl<P: WirePeer> Relay<P> {
         };
     }
 
+    /// The next look tells the planner what this node can spend.
+    pub(super) fn remind_planner(&mut self) {
+        self.load.told = None;
+    }
+
+    /// Forgets how layers fared: to be called when automatic quality begins.
+    pub fn restart_quality(&mut self) {
+        self.quality = Quality { seen: self.quality.seen, ..Quality::default() };
+    }
+
     pub(super) fn note_frame(&mut self, track: u8, in_time: bool) {
         if track >> 3 != VISUAL {
             return;
@@ -159,8 +170,9 @@ impl<P: WirePeer> Relay<P> {
         }
         let changed = estimate != upload;
         self.load.upload_bytes_per_s = (estimate < declared).then_some(estimate);
-        let Some(to) = self.planner.filter(|_| changed || now - self.load.told >= REMIND) else { return };
-        self.load.told = now;
+        let due = self.load.told.is_none_or(|told| now - told >= REMIND);
+        let Some(to) = self.planner.filter(|_| changed || due) else { return };
+        self.load.told = Some(now);
         let message = ForestMessage::Upload { bytes_per_s: estimate };
         actions.push(RelayAction::Send { to, message, class: Class::High });
     }
@@ -193,6 +205,7 @@ impl<P: WirePeer> Relay<P> {
             if stripe.slow >= LAG_LOOKS && stripe.candidate.is_none() {
                 stripe.slow = 0;
                 stripe.delay_us = 0;
+                stripe.left = true;
                 self.stats.failovers += 1;
                 self.parent_failed(index, now, actions);
             }

@@ -268,7 +268,8 @@ impl<P: WirePeer> Relay<P> {
         let index = self.stripe_of(chunk.number);
         let is_parent = self.stripes.get(index).is_some_and(|stripe| stripe.parent == Some(from));
         let known = is_parent || self.is_fed_by(from);
-        let ahead_ms = u64::from(chunk.captured_ms) > self.stream_ms(now) + CLOCK_SLACK_MS;
+        let ahead_ms =
+            self.knows_clock() && u64::from(chunk.captured_ms) > self.stream_ms(now) + CLOCK_SLACK_MS;
         let log = self.tracks.get(&chunk.track).map(|track| &track.log);
         let end = log.map_or(chunk.number, |log| log.end());
         let is_held = log.is_some_and(|log| log.holds(chunk.number));
@@ -344,7 +345,7 @@ impl<P: WirePeer> Relay<P> {
     fn forged(&mut self, from: P, chunk: &Chunk, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         self.stats.forged += 1;
         actions.push(RelayAction::Forged(from));
-        if from != self.source {
+        if from != self.source && !self.banned.contains(&from) {
             if self.banned.len() >= BANNED_MAX {
                 self.banned.remove(0);
             }
@@ -352,7 +353,9 @@ impl<P: WirePeer> Relay<P> {
         }
         self.miss_elsewhere(chunk.track, chunk.number, now);
         for index in 0..self.stripes.len() {
-            if self.stripes[index].parent == Some(from) && self.stripes[index].candidate.is_none() {
+            let stripe = &mut self.stripes[index];
+            if stripe.parent == Some(from) && stripe.candidate.is_none() {
+                stripe.left = true;
                 self.parent_failed(index, now, actions);
             }
         }
@@ -461,13 +464,15 @@ impl<P: WirePeer> Relay<P> {
     ) {
         let stripes = self.stripes.len() as u64;
         let asked_for = self.missing.contains_key(&(chunk.track, chunk.number));
+        // Not one that the application has turned on meanwhile.
+        let is_new = self.tracks.get(&chunk.track).is_none_or(|track| track.chases);
         let stripe = &mut self.stripes[index];
         stripe.note_heard(now);
         if !asked_for {
             self.note_delay(index, chunk.captured_ms, now);
         }
         let stripe = &mut self.stripes[index];
-        if let Some(parent) = stripe.lost {
+        if let Some(parent) = stripe.lost.filter(|_| !stripe.left) {
             // It was only slow: nobody needs to take its place.
             stripe.lost = None;
             stripe.tried.retain(|peer| *peer != parent);
@@ -482,7 +487,7 @@ impl<P: WirePeer> Relay<P> {
         let next = match stripe.edge(chunk.track) {
             Some(next) => next,
             // A track that begins now: what came before this chunk was lost on the way.
-            None if chunk.number < BEGINNING * stripes => index as u64,
+            None if is_new && chunk.number < BEGINNING * stripes => index as u64,
             None => {
                 // The parent did not know yet where the track stands.
                 let joined = self.tracks.get_mut(&chunk.track).filter(|track| track.chases);
@@ -531,7 +536,11 @@ impl<P: WirePeer> Relay<P> {
             if self.owed.is_empty() { None } else { self.owed.remove(&(chunk.track, chunk.number)) };
         let deadline_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
         let use_by_ms = u64::from(chunk.captured_ms) + chunk.deadline_ms.map_or(deadline_ms, u64::from);
-        let use_by = self.local_time(use_by_ms);
+        let use_by = if self.knows_clock() {
+            self.local_time(use_by_ms)
+        } else {
+            now + Duration::from_millis(deadline_ms)
+        };
         // A queue that would take longer is cut: the highest layers first, keyframes never.
         let patience = QUEUE_TIME_MAX.saturating_sub(QUEUE_TIME_LAYER * u32::from(chunk.track & 7));
         let deadline = if chunk.keyframe { use_by } else { use_by.min(now + patience) };

@@ -8,7 +8,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::keyframes::PICTURE_PATIENCE;
 use super::media::key_of;
-use super::{Missing, PassedLate, RTT_GUESS, Relay, RelayAction};
+use super::{Missing, PassedLate, RTT_GUESS, Relay, RelayAction, bit};
 use crate::io::Class;
 use crate::log::RangeSet;
 use crate::propagation::bucket::Bucket;
@@ -101,6 +101,8 @@ impl<P: WirePeer> Relay<P> {
                     }
                 }
                 Some(_) if !is_new && !quiet => {}
+                // Of a track of which only keyframes are wanted, gaps are no news.
+                Some(_) if !self.subtree_wants(index, position.track) => {}
                 Some(next) => {
                     let from = next.max(first.saturating_sub(GAP_MAX * stripes));
                     // What a parent has sent already may be on its way.
@@ -135,8 +137,14 @@ impl<P: WirePeer> Relay<P> {
     /// Notes the history to be asked for, of those stripes whose beginning is known.
     pub(super) fn chase_history(&mut self, now: Instant) {
         let stripes = self.stripes.len() as u64;
+        let wanted = self.wanted();
         for (&id, track) in &mut self.tracks {
             let Some(start) = track.start else { continue };
+            if wanted.tracks & bit(id) == 0 {
+                // The next keyframe will do: nobody wants what lies between.
+                track.joined.clear();
+                continue;
+            }
             for (index, end) in core::mem::take(&mut track.joined) {
                 let from = first_of_stripe(start, index.into(), stripes);
                 let numbers = (from..end).step_by(stripes as usize);
@@ -407,7 +415,7 @@ impl<P: WirePeer> Relay<P> {
         let bears = !(history && !keyframe && self.is_busy() || self.is_swamped());
         if !(bears && self.affords(to, frame.len() as u64, history, now)) {
             self.stats.chunks_unserved += 1;
-            if !history || keyframe {
+            if !history {
                 // Somebody else may have room.
                 note_gone(gone, id, number);
             }

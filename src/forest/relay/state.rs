@@ -49,6 +49,8 @@ pub(super) struct Stripe<P> {
     pub(super) slow: u8,
     /// The children were told that nothing comes.
     pub(super) stalled: bool,
+    /// The parent is to be replaced, though it still sends.
+    pub(super) left: bool,
     /// The parent that fell silent.
     pub(super) lost: Option<P>,
     pub(super) retry_at: Option<Instant>,
@@ -141,6 +143,7 @@ impl<P: Copy + Eq> Stripe<P> {
             delay_us: 0,
             slow: 0,
             stalled: false,
+            left: false,
             lost: None,
             retry_at: None,
             edges: SmallVec::new(),

@@ -301,6 +301,9 @@ impl<P: WirePeer> Livestream<P> {
             StreamQuality::Auto => LAYER_MAX,
             StreamQuality::UpTo(layer) => layer,
         };
+        if let Some(relay) = &mut self.relay {
+            relay.restart_quality();
+        }
         self.want(now, actions);
     }
 
@@ -370,6 +373,11 @@ impl<P: WirePeer> Livestream<P> {
         }
         let notice = self.notice();
         if let Some(planner) = &mut self.planner {
+            let reminds = matches!(message, ForestMessage::Upload { .. });
+            if reminds && !planner.plan().contains(from) {
+                // It was taken for dead, and lives: asked so, it comes again.
+                send(from, ForestMessage::Check, Class::High, actions);
+            }
             if !matches!(message, ForestMessage::Chunk(_)) {
                 planner.handle_message(from, &message, notice, now, &mut self.planner_actions);
             }
