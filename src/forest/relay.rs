@@ -149,6 +149,8 @@ pub struct Relay<P: WirePeer> {
     tracks: BTreeMap<u8, Box<Track<P>>>,
     /// What the application wants: whole tracks, and tracks of which it wants the keyframes.
     wants: Interest,
+    /// Tracks that the application has turned on since: they begin with their next keyframe.
+    later: u64,
     /// What parents were told is wanted, here and below.
     told: Interest,
     token: u32,
@@ -271,6 +273,7 @@ impl<P: WirePeer> Relay<P> {
             peers: BTreeMap::new(),
             tracks: BTreeMap::new(),
             wants: Interest::default(),
+            later: 0,
             told: Interest::default(),
             token: 0,
             missing: BTreeMap::new(),
@@ -426,6 +429,9 @@ impl<P: WirePeer> Relay<P> {
             return;
         }
         let before = core::mem::replace(&mut self.wants, wants);
+        if self.facts.is_some() {
+            self.later |= wants.tracks & !before.tracks;
+        }
         for (&id, track) in &mut self.tracks {
             track.log.keyframes_only = wants.tracks & bit(id) == 0;
             let ends = before.covers(id, true) && !wants.covers(id, true);
@@ -546,6 +552,7 @@ impl<P: WirePeer> Relay<P> {
         self.facts = Some(facts);
         // Another life has another clock.
         self.clock_error = None;
+        self.later = 0;
         self.active_since = None;
         self.last_delivery = None;
         let rate = facts.rate_bytes_per_s;

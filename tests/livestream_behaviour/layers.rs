@@ -71,11 +71,6 @@ fn layers_that_a_link_cannot_bear_are_given_up_and_tried_again() {
     play(&mut stage, 40 * FPS);
     let after = &stage.log().layers[&viewer];
     println!("widened at {widened:?}: {after:?}");
-    for frame in stage.log().track(viewer, layer(1)).iter().filter(|frame| frame.at > widened).take(40) {
-        println!("{} born {:?} at {:?}", frame.number, frame.born, frame.at);
-    }
-    println!("{:?}", stage.log().lags.get(&viewer).map(|lags| lags.iter().filter(|lag| lag.0 > widened).collect::<Vec<_>>()));
-    println!("{:?}", stage.stats(viewer));
     assert!(lowest < 2 && after.last().unwrap().1 == 2, "all layers come back");
     // One at a time, and the patience between them is kept.
     let up = after.iter().filter(|(at, _)| *at > widened);
@@ -153,7 +148,8 @@ fn what_is_fixed_stays_and_what_is_automatic_begins_with_everything() {
 /// The source can feed one viewer only; the other hangs on that one.
 #[test]
 fn a_relay_carries_the_layers_that_somebody_below_wants_and_no_others() {
-    let mut stage = Stage::new(4, 0, RATE * 6 / 5);
+    let mut stage =
+        Stage::open(4, 0, RATE * 6 / 5, suffuse::Guard::new(), |options| options.stripes = Some(1));
     let relay = stage.watch_with(RATE * 2, suffuse::Guard::new(), |options| {
         options.quality = StreamQuality::UpTo(0);
     });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use suffuse::{Guard, Instant, Role, StreamState};
 
-use crate::stage::{FPS, RATE, SOURCE, STREAM, Stage, TRACKS};
+use crate::stage::{FPS, RATE, STREAM, Stage, TRACKS};
 
 fn tracks() -> [(suffuse::StateId, usize); 3] {
     let frame = (RATE / FPS) as usize;
@@ -59,7 +59,6 @@ fn a_lurker_gets_sound_and_keyframes_until_it_watches() {
         pictures.iter().filter(|frame| frame.at > watches).map(|frame| frame.number).collect();
     assert_eq!(later, (120..150).collect::<Vec<_>>(), "from the next keyframe on, everything");
     assert_eq!(log.numbers(lurker, TRACKS.audio()), (0..150).collect::<Vec<_>>(), "the sound went on");
-    println!("{:?}", log.numbers(lurker, TRACKS.data()));
     assert!(log.numbers(lurker, TRACKS.data()).last() == Some(&149));
 
     let lurks = set_role(&mut stage, Role::Lurker);
@@ -76,7 +75,7 @@ fn a_lurker_gets_sound_and_keyframes_until_it_watches() {
 /// The only way to the viewer leads through the lurker, which carries what it does not want itself.
 #[test]
 fn a_lurker_relays_what_viewers_below_it_want() {
-    let mut stage = Stage::new(2, 0, RATE * 6 / 5);
+    let mut stage = Stage::open(2, 0, RATE * 6 / 5, Guard::new(), |options| options.stripes = Some(1));
     let lurker = stage.watch_with(RATE * 2, Guard::new(), |options| options.role = Role::Lurker);
     stage.run_ms(500);
     let viewer = stage.watch(0);
@@ -86,7 +85,6 @@ fn a_lurker_relays_what_viewers_below_it_want() {
     play(&mut stage, 65);
     stage.run_ms(500);
     let log = stage.log();
-    println!("{:?}\n{:?}\n{:?}", stage.stats(SOURCE), stage.stats(lurker), stage.stats(viewer));
     assert_eq!(log.numbers(viewer, TRACKS.visual()), (0..65).collect::<Vec<_>>());
     assert_eq!(log.numbers(lurker, TRACKS.visual()), [0, 30, 60]);
     assert!(delta_bytes(&stage, lurker, Instant::ZERO) > 0, "it relays them");

@@ -329,6 +329,8 @@ impl Log {
 pub(crate) fn config(upload: u64) -> Config {
     let mut config = Config::medium();
     config.egress.upload_bytes_per_s = Some(upload);
+    // What the network adds to each frame counts, too.
+    config.egress.frame_overhead_bytes = 28;
     config
 }
 

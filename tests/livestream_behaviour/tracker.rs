@@ -114,7 +114,6 @@ fn a_tracker_outlives_its_source() {
     stage.play(2 * FPS);
     stage.run_ms(Duration::from_secs(3).as_millis() as u64);
     for node in viewers {
-        println!("{:?} {:?}", stage.log().states[&node], stage.log().lags.get(&node));
         let frames = stage.log().track(node, TRACKS.visual());
         let numbers: Vec<u64> =
             frames.iter().filter(|frame| frame.at > again).map(|frame| frame.number).collect();

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::{Relay, RelayAction};
+use super::{Relay, RelayAction, TICK};
 use crate::io::Class;
 use crate::time::Instant;
 use crate::wire::{ForestMessage, WirePeer};
@@ -23,6 +23,8 @@ pub(super) struct Load {
     short: u8,
     /// When the planner was told last; `None`: it is to be told.
     told: Option<Instant>,
+    /// When it is reminded.
+    remind: Duration,
 }
 
 /// How the layers fare.
@@ -56,7 +58,7 @@ const BACKLOG_IDLE: usize = 4 * 1_200;
 /// After so many looks with hardly a queue a little more is promised again.
 const CALM_LOOKS: u8 = 10;
 
-/// The planner is reminded of the true upload this often.
+/// The planner is reminded of the true upload this often, and at first sooner after all children have gone.
 const REMIND: Duration = Duration::from_secs(30);
 
 /// A parent lags behind if its chunks are older than those of the others by this much, so many looks in a row.
@@ -71,7 +73,7 @@ const VISUAL: u8 = 1;
 
 impl Load {
     pub(super) fn new(now: Instant) -> Self {
-        Self { upload_bytes_per_s: None, backlog_min: None, backlog: 0, long: 0, short: 0, told: Some(now) }
+        Self { upload_bytes_per_s: None, backlog_min: None, backlog: 0, long: 0, short: 0, told: Some(now), remind: REMIND }
     }
 
     /// That much was added to what waits, before the next look at it.
@@ -122,9 +124,10 @@ impl<P: WirePeer> Relay<P> {
         };
     }
 
-    /// The next look tells the planner what this node can spend.
+    /// The next looks tell the planner what this node can spend.
     pub(super) fn remind_planner(&mut self) {
         self.load.told = None;
+        self.load.remind = TICK;
     }
 
     /// Forgets how layers fared: to be called when automatic quality begins.
@@ -170,9 +173,10 @@ impl<P: WirePeer> Relay<P> {
         }
         let changed = estimate != upload;
         self.load.upload_bytes_per_s = (estimate < declared).then_some(estimate);
-        let due = self.load.told.is_none_or(|told| now - told >= REMIND);
+        let due = self.load.told.is_none_or(|told| now - told >= self.load.remind);
         let Some(to) = self.planner.filter(|_| changed || due) else { return };
         self.load.told = Some(now);
+        self.load.remind = (self.load.remind * 2).min(REMIND);
         let message = ForestMessage::Upload { bytes_per_s: estimate };
         actions.push(RelayAction::Send { to, message, class: Class::High });
     }

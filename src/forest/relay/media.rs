@@ -242,11 +242,13 @@ impl<P: WirePeer> Relay<P> {
     /// What is known of a track that comes from above.
     pub(super) fn track(&mut self, id: u8) -> &mut Track<P> {
         let keyframes_only = self.wants.tracks & bit(id) == 0;
-        let whole = self.from_beginning && self.config.in_order && !keyframes_only;
+        let later = self.later & bit(id) != 0;
+        let whole = self.from_beginning && self.config.in_order && !keyframes_only && !later;
         let bytes_max = self.config.retained_bytes_max;
         self.tracks.entry(id).or_insert_with(|| {
             let mut track = Track::new(bytes_max);
             track.log.keyframes_only = keyframes_only;
+            track.chases = !later;
             if whole {
                 track.log.begin();
                 track.start = Some(0);
@@ -465,7 +467,8 @@ impl<P: WirePeer> Relay<P> {
         let stripes = self.stripes.len() as u64;
         let asked_for = self.missing.contains_key(&(chunk.track, chunk.number));
         // Not one that the application has turned on meanwhile.
-        let is_new = self.tracks.get(&chunk.track).is_none_or(|track| track.chases);
+        let is_new = self.later & bit(chunk.track) == 0
+            && self.tracks.get(&chunk.track).is_none_or(|track| track.chases);
         let stripe = &mut self.stripes[index];
         stripe.note_heard(now);
         if !asked_for {

@@ -85,7 +85,7 @@ impl<P: WirePeer> Relay<P> {
             let track = self.track(position.track);
             if !is_known {
                 track.log.be_patient_until(patient_until_ms);
-                track.chases = begins || track.start.is_some();
+                track.chases &= begins || track.start.is_some();
             }
             let first = first_of_stripe(position.end, index as u64, stripes);
             let waits = track.chases && !track.log.has_started();
