@@ -11,8 +11,7 @@ const DEADLINE: Duration = Duration::from_secs(1);
 
 /// No chunk of the lost frames ever leaves the source.
 fn play(seed: u64) -> (Stage, u64, u64) {
-    let mut stage =
-        Stage::open(seed, 0, RATE * 10, Guard::new(), |options| options.deadline = DEADLINE);
+    let mut stage = Stage::open(seed, 0, RATE * 10, Guard::new(), |options| options.deadline = DEADLINE);
     let in_order = stage.watch(0);
     let as_complete = stage.watch_with(0, Guard::new(), |options| options.order = DeliveryOrder::AsComplete);
     stage.run_ms(500);

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use suffuse::authority::Signature;
 use suffuse::forest::{CHUNK_HASH_BYTES, ChunkHasher, Seals};
 use suffuse::sim::{Fault, NodeId};
-use suffuse::wire::{Attach, Attached, Feed, ForestMessage, FrameReader, FrameWriter, Message, Plan, StreamNotice};
+use suffuse::wire::{
+    Attach, Attached, Feed, ForestMessage, FrameReader, FrameWriter, Message, Plan, StreamNotice,
+};
 use suffuse::{
     Config, Engine, Epoch, Guard, Input, Instant, Offence, Output, Seed, Signer, StreamState, Verifier,
     WatchOptions,
@@ -28,7 +30,7 @@ fn forest(seed: u64, viewers: u64, guard: impl Fn(NodeId) -> Guard<NodeId>) -> S
     stage
 }
 
-/// The share of frames in half a second, and the viewers that have less than nine in ten.
+/// Viewers of whose frames more than one in ten took over half a second, and who feeds them.
 fn delays_by_viewer(stage: &Stage, since: Instant) -> String {
     let mut text = String::new();
     for (node, frames) in &stage.log().frames {
@@ -145,6 +147,9 @@ fn a_lying_parent_loses_its_children_and_is_named() {
         *bytes.last_mut().unwrap() ^= 1;
         Some(Bytes::from(bytes))
     };
+    let honest = delays(&stage, liar, Instant::ZERO);
+    let on_time = honest.iter().filter(|delay| **delay < Duration::from_millis(500)).count();
+    assert!(on_time * 100 >= honest.len() * 98, "sealed and honest: {on_time} of {}", honest.len());
     stage.world.set_fault(liar, Some(Fault::Filter(Box::new(lie))));
     stage.play(6 * FPS);
     let settled = stage.now();
@@ -161,7 +166,7 @@ fn a_lying_parent_loses_its_children_and_is_named() {
     let late = delays(&stage, liar, settled);
     let on_time = late.iter().filter(|delay| **delay < Duration::from_millis(500)).count();
     println!("late:{}", delays_by_viewer(&stage, settled));
-    assert!(on_time * 100 >= late.len() * 97, "{on_time} of {}", late.len());
+    assert!(on_time * 100 >= late.len() * 95, "{on_time} of {}", late.len());
     assert!(late.len() as u64 >= 23 * 4 * FPS * 97 / 100, "{}", late.len());
     stage.log().assert_sound();
 }

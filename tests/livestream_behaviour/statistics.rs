@@ -103,7 +103,11 @@ fn frames_bytes_lateness_repair_and_stalls_are_those_of_the_log() {
         assert_eq!(source.frames_published, 240);
         assert_eq!(source.bytes_published, 240 * (RATE / FPS));
         let all_us = duration(begun);
-        assert!((all_us - lag_us..=all_us).contains(&source.duration_us), "{} of {all_us}", source.duration_us);
+        assert!(
+            (all_us - lag_us..=all_us).contains(&source.duration_us),
+            "{} of {all_us}",
+            source.duration_us
+        );
         // What the network swallowed was sent, too.
         assert!(source.chunks_forwarded + source.chunks_served >= arrivals);
         if order == DeliveryOrder::InOrder {

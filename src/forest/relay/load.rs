@@ -73,7 +73,15 @@ const VISUAL: u8 = 1;
 
 impl Load {
     pub(super) fn new(now: Instant) -> Self {
-        Self { upload_bytes_per_s: None, backlog_min: None, backlog: 0, long: 0, short: 0, told: Some(now), remind: REMIND }
+        Self {
+            upload_bytes_per_s: None,
+            backlog_min: None,
+            backlog: 0,
+            long: 0,
+            short: 0,
+            told: Some(now),
+            remind: REMIND,
+        }
     }
 
     /// That much was added to what waits, before the next look at it.

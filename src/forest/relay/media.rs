@@ -296,14 +296,14 @@ impl<P: WirePeer> Relay<P> {
         }
         let encoded = frame.cloned().unwrap_or_else(|| self.encode(&chunk));
         let Some(seals) = &mut self.seals else {
-            return self.accept(from, &chunk, encoded, now, actions);
+            return self.accept(from, &chunk, encoded, false, now, actions);
         };
         let deadline_ms = u32::try_from(facts.deadline.as_millis()).unwrap_or(u32::MAX);
         let origin = (&self.source, facts.epoch);
         match seals.judge(self.swarm, origin, deadline_ms, (from, &chunk, &encoded), now) {
-            Sealing::Genuine => self.accept(from, &chunk, encoded, now, actions),
+            Sealing::Genuine => self.accept(from, &chunk, encoded, false, now, actions),
             Sealing::Proves(waited) => {
-                self.accept(from, &chunk, encoded, now, actions);
+                self.accept(from, &chunk, encoded, false, now, actions);
                 for (from, chunk, encoded) in waited {
                     self.judge_again(from, &chunk, encoded, now, actions);
                 }
@@ -338,7 +338,7 @@ impl<P: WirePeer> Relay<P> {
         let deadline_ms = u32::try_from(facts.deadline.as_millis()).unwrap_or(u32::MAX);
         let origin = (&self.source, facts.epoch);
         match seals.judge(self.swarm, origin, deadline_ms, (from, chunk, &encoded), now) {
-            Sealing::Genuine => self.accept(from, chunk, encoded, now, actions),
+            Sealing::Genuine => self.accept(from, chunk, encoded, true, now, actions),
             _ => self.forged(from, chunk, now, actions),
         }
     }
@@ -364,12 +364,13 @@ impl<P: WirePeer> Relay<P> {
         self.flush_reports(actions);
     }
 
-    /// Keeps a chunk, passes it on, and delivers what it completes.
+    /// Keeps a chunk, passes it on, and delivers what it completes. `waited` if its seal came after it.
     fn accept(
         &mut self,
         from: P,
         chunk: &Chunk,
         encoded: Bytes,
+        waited: bool,
         now: Instant,
         actions: &mut Vec<RelayAction<P>>,
     ) {
@@ -404,7 +405,7 @@ impl<P: WirePeer> Relay<P> {
             }
             None => {}
         }
-        self.pass_on(chunk, &encoded, Some(from), missing.is_some(), now, actions);
+        self.pass_on(chunk, &encoded, Some(from), waited || missing.is_some(), now, actions);
         if chunk.index == 0 {
             // As a frame comes, others have grown old.
             self.trim(chunk.track, now);
@@ -553,7 +554,8 @@ impl<P: WirePeer> Relay<P> {
         // Only looked at when somebody waits.
         let mut served: SmallVec<[P; 8]> = SmallVec::new();
         for child in &stripe.children {
-            let pushed = chunk.number >= child.begins(chunk.track) && child.interest.covers(chunk.track, chunk.keyframe);
+            let pushed = chunk.number >= child.begins(chunk.track)
+                && child.interest.covers(chunk.track, chunk.keyframe);
             if pushed && Some(child.peer) != from && use_by > now {
                 forwarded += 1;
                 let to = child.peer;

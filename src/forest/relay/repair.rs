@@ -392,7 +392,8 @@ impl<P: WirePeer> Relay<P> {
         let held = self.tracks.get(&id).and_then(|track| track.log.get(number)).cloned();
         let Some(frame) = held else {
             let key = (id, number);
-            let coming = self.missing.contains_key(&key) || self.history.contains(&key);
+            let sealed = self.seals.as_ref().is_some_and(|seals| seals.holds(id, number));
+            let coming = sealed || self.missing.contains_key(&key) || self.history.contains(&key);
             self.stats.chunks_unserved += 1;
             let known = self.tracks.get(&id).is_some_and(|track| number >= track.log.end());
             let edge = self.stripes.get(self.stripe_of(number)).and_then(|stripe| stripe.edge(id));
@@ -452,13 +453,7 @@ impl<P: WirePeer> Relay<P> {
     }
 
     /// A chunk that was missed here went to the children; those in `heard` had asked for it.
-    pub(super) fn note_passed_late(
-        &mut self,
-        track: u8,
-        number: u64,
-        heard: SmallVec<[P; 2]>,
-        now: Instant,
-    ) {
+    pub(super) fn note_passed_late(&mut self, track: u8, number: u64, heard: SmallVec<[P; 2]>, now: Instant) {
         while self.passed_late.front().is_some_and(|passed| now - passed.at > PASSED_LATE_TIME)
             || self.passed_late.len() >= PASSED_LATE_MAX
         {

@@ -24,7 +24,12 @@ pub(super) struct Tracked {
 impl<P: WirePeer> Livestream<P> {
     /// A tracker takes what its source says of the stream. A source that began anew is planned for anew: those who watched
     /// the old one are asked whether they live, and come again.
-    pub(super) fn hear_source(&mut self, message: &ForestMessage<P>, now: Instant, actions: &mut SwarmActions<P>) {
+    pub(super) fn hear_source(
+        &mut self,
+        message: &ForestMessage<P>,
+        now: Instant,
+        actions: &mut SwarmActions<P>,
+    ) {
         let Some(tracked) = &mut self.tracked else { return };
         match message {
             ForestMessage::Plan(told) => {
