@@ -149,7 +149,7 @@ pub struct Relay<P: WirePeer> {
     tracks: BTreeMap<u8, Box<Track<P>>>,
     /// What the application wants: whole tracks, and tracks of which it wants the keyframes.
     wants: Interest,
-    /// Tracks that the application has turned on since: they begin with their next keyframe.
+    /// Tracks that the application turned on after others had begun: they begin with their next keyframe.
     later: u64,
     /// What parents were told is wanted, here and below.
     told: Interest,
@@ -429,7 +429,7 @@ impl<P: WirePeer> Relay<P> {
             return;
         }
         let before = core::mem::replace(&mut self.wants, wants);
-        if self.facts.is_some() {
+        if self.tracks.values().any(|track| track.log.has_started()) {
             self.later |= wants.tracks & !before.tracks;
         }
         for (&id, track) in &mut self.tracks {

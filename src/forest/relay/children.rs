@@ -34,7 +34,7 @@ impl<P: WirePeer> Relay<P> {
             return;
         }
         let interest = Interest { tracks: attach.tracks, keyframes: attach.keyframes };
-        let ends: SmallVec<[(u8, u64); 4]> =
+        let ends: SmallVec<[(u8, u64); 2]> =
             self.tracks.keys().filter_map(|&track| Some((track, self.live_end(track)?))).collect();
         let (slots, mut taken) = (self.slots(), self.children_count());
         // Whoever makes room for those whom the plan sends is still on the way out.

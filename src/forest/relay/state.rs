@@ -27,11 +27,11 @@ pub(super) struct Stripe<P> {
     pub(super) parent: Option<P>,
     /// Who was asked to.
     pub(super) candidate: Option<Candidate<P>>,
-    pub(super) backups: SmallVec<[P; 4]>,
+    pub(super) backups: SmallVec<[P; 2]>,
     /// Of the newest plan that named the parent.
     pub(super) plan_version: Option<u32>,
     /// Who refused or did not answer since it was last fed.
-    pub(super) tried: SmallVec<[P; 8]>,
+    pub(super) tried: SmallVec<[P; 2]>,
     pub(super) children: Vec<Child<P>>,
     /// From the parent up to the source.
     pub(super) path: Vec<P>,
@@ -55,7 +55,7 @@ pub(super) struct Stripe<P> {
     pub(super) lost: Option<P>,
     pub(super) retry_at: Option<Instant>,
     /// By track, the next number that the parent will send.
-    pub(super) edges: SmallVec<[(u8, u64); 4]>,
+    pub(super) edges: SmallVec<[(u8, u64); 2]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ pub(super) struct Child<P> {
     pub(super) feeds: u8,
     pub(super) lease: Instant,
     /// By track, the first number that is pushed to it.
-    pub(super) from: SmallVec<[(u8, u64); 4]>,
+    pub(super) from: SmallVec<[(u8, u64); 2]>,
 }
 
 /// A node that feeds this one or is fed by it.
@@ -99,7 +99,7 @@ pub(super) struct Track<P> {
     /// Who said to have it from there on.
     pub(super) holders: SmallVec<[P; 4]>,
     /// By stripe, where its parent stood when it first fed it.
-    pub(super) joined: SmallVec<[(u8, u64); 8]>,
+    pub(super) joined: SmallVec<[(u8, u64); 2]>,
     /// At the source.
     pub(super) next_sequence: u64,
     pub(super) newest_captured_ms: u32,
