@@ -64,7 +64,7 @@ fn a_tracker_plans_and_carries_no_media() {
         assert!(stage.parents(node).iter().all(|parent| parent.is_some_and(|parent| parent != dead)));
     }
     let log = stage.log();
-    assert!(log.arrivals.get(&TRACKER).is_none(), "media reached the tracker");
+    assert!(!log.arrivals.contains_key(&TRACKER), "media reached the tracker");
     let sent = log.arrivals.values().flatten().filter(|arrival| arrival.from == TRACKER).count();
     assert_eq!(sent, 0);
     log.assert_sound();

@@ -14,6 +14,9 @@ use crate::wire::{WirePeer, chunk_bytes};
 /// A gap in the flow of frames that a viewer sees.
 const STALL: Duration = Duration::from_millis(250);
 
+/// Who has just come is sure to have its first picture after this time.
+const FETCH: Duration = Duration::from_millis(500);
+
 /// Nothing is given up before the source's clock is known, which is looked at this often.
 const CLOCK_WAIT: Duration = Duration::from_millis(100);
 
@@ -112,10 +115,11 @@ impl<P: WirePeer> Relay<P> {
         self.expire_at = next.map(|at| self.local_time(at + 1));
     }
 
-    /// Lets go of frames that neither repair nor late joiners need any more.
+    /// Lets go of frames that neither repair nor late joiners need any more: of those, some are still fetching the group
+    /// before.
     pub(super) fn trim(&mut self, id: u8, now: Instant) {
-        let keep_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
-        let keep_from_ms = self.stream_ms(now).saturating_sub(keep_ms);
+        let keep = self.facts.map_or(Duration::ZERO, |facts| facts.deadline) + FETCH;
+        let keep_from_ms = self.stream_ms(now).saturating_sub(keep.as_millis() as u64);
         if let Some(track) = self.tracks.get_mut(&id) {
             track.log.trim(keep_from_ms);
         }

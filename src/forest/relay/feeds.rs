@@ -542,11 +542,12 @@ impl<P: WirePeer> Relay<P> {
         self.note_wanted(now, actions);
         self.refresh(false, now, actions);
         self.look_at_load(now, actions);
+        let ids: SmallVec<[u8; 8]> = self.tracks.keys().copied().collect();
+        for id in ids {
+            self.trim(id, now);
+        }
         let keep_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
         let keep_from_ms = self.stream_ms(now).saturating_sub(keep_ms);
-        for track in self.tracks.values_mut() {
-            track.log.trim(keep_from_ms);
-        }
         if let Some(seals) = &mut self.seals {
             seals.forget_before(keep_from_ms.saturating_sub(keep_ms));
         }

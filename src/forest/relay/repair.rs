@@ -448,7 +448,9 @@ impl<P: WirePeer> Relay<P> {
             let held = budget.bytes(now);
             budget.spend(bytes.min(held));
         }
-        self.load.note_queued(bytes as usize);
+        if !history {
+            self.load.note_queued(bytes as usize);
+        }
         true
     }
 
