@@ -9,8 +9,8 @@ use suffuse::authority::{AuthorityLimits, AuthoritySet, Policy, WriteRefusal};
 use suffuse::sim::{NetworkConfig, NodeId, Observer, World};
 use suffuse::{
     BroadcastOptions, CommandError, Config, EgressStats, Engine, EngineStats, Event, Guard, Instant,
-    LivestreamStats, LivestreamTracks, Output, PublishOptions, Role, Seed, StreamQuality, StreamState,
-    SwarmId, TopicOptions, UpdateId, WatchOptions,
+    LivestreamStats, LivestreamTracks, Output, PlanError, PublishOptions, Role, Seed, StreamQuality,
+    StreamState, SwarmId, TopicOptions, UpdateId, WatchOptions,
 };
 
 const T0: Instant = Instant::from_secs(10);
@@ -390,4 +390,33 @@ fn without_upload_there_are_as_many_places_as_the_source_has() {
     world.run_for(Duration::from_secs(20));
     assert_eq!(world.observer().joined.len(), 4);
     assert_eq!(world.host(0).unwrap().livestream_stats(STREAM).unwrap().viewers, 3);
+}
+
+/// A source that cannot send its stream once is told how much it would need.
+#[test]
+fn a_source_without_the_upload_is_told_what_it_needs() {
+    let open = |engine: &mut Engine<u64>, upload, tracks| {
+        let mut options = broadcast();
+        options.upload_bytes_per_s = upload;
+        if tracks {
+            engine.track_livestream(STREAM, options, 7, T0)
+        } else {
+            engine.open_livestream(STREAM, options, Guard::new(), T0)
+        }
+    };
+    for tracks in [false, true] {
+        let Err(CommandError::Plan(PlanError::OutOfRange { field, value, min, .. })) =
+            open(&mut engine(), RATE / 2, tracks)
+        else {
+            panic!("half the rate is enough for nobody");
+        };
+        assert_eq!(value, RATE / 2);
+        assert!((RATE + 1..RATE * 6 / 5).contains(&min), "{field}: {min}");
+        for upload in [1, RATE / 2, RATE, min - 1] {
+            let max = u64::MAX;
+            let error = CommandError::Plan(PlanError::OutOfRange { field, value: upload, min, max });
+            assert_refused(engine, error, |engine| open(engine, upload, tracks));
+        }
+        assert_eq!(open(&mut engine(), min, tracks), Ok(()), "as much as it was told");
+    }
 }

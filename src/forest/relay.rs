@@ -1,6 +1,7 @@
 //! The data path of a livestream at one node: chunks in, chunks out, repair, and who feeds whom.
 
 mod children;
+mod delivery;
 mod feeds;
 mod keyframes;
 mod load;
@@ -11,7 +12,7 @@ mod silence;
 mod state;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
@@ -32,7 +33,7 @@ use load::{Load, Quality};
 pub use media::{MediaFrame, Publish};
 pub use seals::Seals;
 pub use state::Interest;
-use state::{Candidate, Child, Missing, Peer, Stripe, Track, bit};
+use state::{Candidate, Child, Missing, PassedLate, Peer, Stripe, Track, bit};
 
 /// What a [`Relay`] is told at its birth.
 #[derive(Clone, Debug)]
@@ -148,6 +149,10 @@ pub struct Relay<P: WirePeer> {
     tracks: BTreeMap<u8, Box<Track<P>>>,
     /// What the application wants: whole tracks, and tracks of which it wants the keyframes.
     wants: Interest,
+    /// Tracks that the application turned on after others had begun: they begin with their next keyframe.
+    later: u64,
+    /// What parents were told is wanted, here and below.
+    told: Interest,
     token: u32,
     missing: BTreeMap<(u8, u64), Missing>,
     missing_at: DeadlineIndex<(u8, u64)>,
@@ -158,6 +163,8 @@ pub struct Relay<P: WirePeer> {
     history_window: usize,
     /// Chunks that were asked for here and are asked for by us: who waits for them.
     owed: BTreeMap<(u8, u64), SmallVec<[P; 2]>>,
+    /// Missed chunks that came and were passed on a moment ago.
+    passed_late: VecDeque<PassedLate<P>>,
     repair_budget: Option<Bucket>,
     serve_budget: Option<Bucket>,
     /// How long answers take, queues at the other end included, smoothed.
@@ -266,6 +273,8 @@ impl<P: WirePeer> Relay<P> {
             peers: BTreeMap::new(),
             tracks: BTreeMap::new(),
             wants: Interest::default(),
+            later: 0,
+            told: Interest::default(),
             token: 0,
             missing: BTreeMap::new(),
             missing_at: DeadlineIndex::new(),
@@ -274,6 +283,7 @@ impl<P: WirePeer> Relay<P> {
             history_flying: 0,
             history_window: repair::HISTORY_WINDOW_MAX,
             owed: BTreeMap::new(),
+            passed_late: VecDeque::new(),
             repair_budget: None,
             serve_budget: None,
             repair_time: Duration::ZERO,
@@ -401,6 +411,7 @@ impl<P: WirePeer> Relay<P> {
                 self.candidate_failed(stripe, now, actions);
             }
         }
+        self.note_wanted(now, actions);
         self.flush_reports(actions);
         was_child
     }
@@ -418,6 +429,9 @@ impl<P: WirePeer> Relay<P> {
             return;
         }
         let before = core::mem::replace(&mut self.wants, wants);
+        if self.tracks.values().any(|track| track.log.has_started()) {
+            self.later |= wants.tracks & !before.tracks;
+        }
         for (&id, track) in &mut self.tracks {
             track.log.keyframes_only = wants.tracks & bit(id) == 0;
             let ends = before.covers(id, true) && !wants.covers(id, true);
@@ -427,8 +441,25 @@ impl<P: WirePeer> Relay<P> {
                 track.log.stop_delivery();
             }
         }
+        self.told = self.wanted();
         self.forget_unwanted();
         self.refresh(true, now, actions);
+    }
+
+    /// What is wanted, here and below.
+    fn wanted(&self) -> Interest {
+        let children = self.stripes.iter().flat_map(|stripe| &stripe.children);
+        children.fold(self.wants, |all, child| all.union(child.interest))
+    }
+
+    /// Tells the parents if more is wanted than they know, or less.
+    fn note_wanted(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        let wanted = self.wanted();
+        if self.told != wanted {
+            self.told = wanted;
+            self.forget_unwanted();
+            self.refresh(true, now, actions);
+        }
     }
 
     /// Tracks that nobody here or below wants any more are not missed.
@@ -438,11 +469,8 @@ impl<P: WirePeer> Relay<P> {
             edges.retain(|(track, _)| self.subtree_wants(index, *track));
             self.stripes[index].edges = edges;
         }
-        let unwanted = |id: u8| {
-            let children = self.stripes.iter().flat_map(|stripe| &stripe.children);
-            let all = children.fold(self.wants, |all, child| all.union(child.interest));
-            !all.covers(id, true)
-        };
+        let wanted = self.wanted();
+        let unwanted = |id: u8| !wanted.covers(id, true);
         let gone: Vec<(u8, u64)> = self.missing.keys().copied().filter(|(id, _)| unwanted(*id)).collect();
         for (id, number) in gone {
             self.found(id, number);
@@ -522,6 +550,11 @@ impl<P: WirePeer> Relay<P> {
     /// Takes what the stream is; a new life of its source makes everything new.
     fn learn(&mut self, facts: StreamFacts, now: Instant) {
         self.facts = Some(facts);
+        // Another life has another clock.
+        self.clock_error = None;
+        self.later = 0;
+        self.active_since = None;
+        self.last_delivery = None;
         let rate = facts.rate_bytes_per_s;
         let burst = Duration::from_millis(250);
         self.set_serve_budget(now);
@@ -533,6 +566,7 @@ impl<P: WirePeer> Relay<P> {
         self.history.clear();
         self.history_flying = 0;
         self.owed.clear();
+        self.passed_late.clear();
     }
 
     fn set_serve_budget(&mut self, now: Instant) {

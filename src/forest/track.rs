@@ -83,6 +83,9 @@ const NEWEST: usize = 6;
 /// Frames kept at most: each costs some memory of its own, however small it is.
 const FRAMES_MAX: usize = 4_096;
 
+/// Room is made for so many frames at a time.
+const FRAMES_STEP: usize = 16;
+
 impl TrackLog {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
@@ -177,6 +180,10 @@ impl TrackLog {
             return Inserted::Contradiction;
         }
         if self.frames.get(at).is_none_or(|frame| frame.first != first) {
+            if self.frames.len() == self.frames.capacity() {
+                // Twice the room would be for twice the time.
+                self.frames.reserve_exact(FRAMES_STEP);
+            }
             self.frames.insert(at, Frame::new(first, chunk, deadline_ms));
         }
         let frame = &mut self.frames[at];

@@ -175,7 +175,8 @@ pub struct Attached<P> {
     pub token: u32,
     /// The source's life.
     pub epoch: Epoch,
-    /// The time at the source since the stream was opened, as the parent knows it, in microseconds.
+    /// The time at the source since the stream was opened, as the parent knows it, in microseconds;
+    /// [`CLOCK_UNKNOWN`](Self::CLOCK_UNKNOWN) if it does not know it yet.
     pub clock_us: u64,
     /// The stripes that it feeds, one bit each.
     pub accepted: u16,
@@ -187,6 +188,11 @@ pub struct Attached<P> {
     pub redirects: Vec<P>,
     /// The state of the stream.
     pub state: StreamNotice,
+}
+
+impl<P> Attached<P> {
+    /// Stands for a clock that is not known.
+    pub const CLOCK_UNKNOWN: u64 = NUMBER_END - 1;
 }
 
 /// Where a track stands at a relay.

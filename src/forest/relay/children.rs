@@ -34,7 +34,7 @@ impl<P: WirePeer> Relay<P> {
             return;
         }
         let interest = Interest { tracks: attach.tracks, keyframes: attach.keyframes };
-        let ends: SmallVec<[(u8, u64); 4]> =
+        let ends: SmallVec<[(u8, u64); 2]> =
             self.tracks.keys().filter_map(|&track| Some((track, self.live_end(track)?))).collect();
         let (slots, mut taken) = (self.slots(), self.children_count());
         // Whoever makes room for those whom the plan sends is still on the way out.
@@ -42,12 +42,10 @@ impl<P: WirePeer> Relay<P> {
         let overloaded = self.is_overloaded();
         let mut accepted = 0u16;
         let mut refused = 0u16;
-        let mut before = Interest::default();
         for index in stripes_of(attach.stripes, self.stripes.len()) {
             let is_source = self.is_source();
             let stripe = &mut self.stripes[index];
             if let Some(child) = stripe.children.iter_mut().find(|child| child.peer == from) {
-                before = before.union(child.interest);
                 child.interest = interest;
                 child.feeds = attach.feeds;
                 child.lease = now + LEASE;
@@ -79,9 +77,7 @@ impl<P: WirePeer> Relay<P> {
         let redirects = if refused == 0 { Vec::new() } else { self.redirects(refused, from) };
         let message = self.attached(attach.token, accepted, interest, redirects, now);
         self.send(from, message, actions);
-        if interest.union(before) != before {
-            self.refresh(false, now, actions);
-        }
+        self.note_wanted(now, actions);
     }
 
     pub(super) fn attached(
@@ -96,7 +92,7 @@ impl<P: WirePeer> Relay<P> {
         ForestMessage::Attached(Attached {
             token,
             epoch: self.facts.map_or(Epoch(0), |facts| facts.epoch),
-            clock_us: self.stream_us(now),
+            clock_us: if self.knows_clock() { self.stream_us(now) } else { Attached::<P>::CLOCK_UNKNOWN },
             accepted,
             paths: paths.collect(),
             tracks: self.positions(interest),
@@ -152,13 +148,19 @@ impl<P: WirePeer> Relay<P> {
         now: Instant,
         actions: &mut Vec<RelayAction<P>>,
     ) {
+        let fed = self.children_count();
         for index in stripes_of(stripes, self.stripes.len()) {
             self.remove_child(index, from, actions);
             if self.stripes[index].parent == Some(from) {
                 self.parent_failed(index, now, actions);
             }
         }
+        if fed > 0 && self.children_count() == 0 {
+            // Perhaps it was taken for dead: the planner is reminded that it lives.
+            self.remind_planner();
+        }
         self.release_unused(actions);
+        self.note_wanted(now, actions);
         self.flush_reports(actions);
     }
 

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::silence::{ACTIVE, INITIALIZING};
+use super::silence::{ACTIVE, ENDED, INITIALIZING};
 use super::{
     Candidate, PATH_MAX, Peer, REFRESH, RTT_GUESS, Relay, RelayAction, StreamFacts, WATCH_RETRY, stripes_of,
 };
@@ -90,6 +90,7 @@ impl<P: WirePeer> Relay<P> {
         for (peer, stripes) in called {
             self.send(peer, ForestMessage::Detach { stripes }, actions);
         }
+        self.told = self.wanted();
         for (peer, stripes) in asked {
             self.ask(peer, stripes, now, actions);
         }
@@ -192,12 +193,18 @@ impl<P: WirePeer> Relay<P> {
         }
         // Of an answer that comes late only what it grants counts.
         let mut asked = 0;
+        let knew_clock = self.knows_clock();
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.attached = now;
-            if let Some((_, stripes, sent)) = peer.ask.take_if(|(token, _, _)| *token == attached.token) {
+            let answer = peer.ask.take_if(|(token, _, _)| *token == attached.token);
+            if let Some((_, stripes, sent)) = answer {
                 asked = stripes;
                 peer.rtt = now - sent;
-                self.compare_clocks(attached.clock_us, now - sent, now);
+            }
+            let (rtt, measured) = (peer.rtt, answer.is_some());
+            // One that was not asked for is better than none.
+            if attached.clock_us != Attached::<P>::CLOCK_UNKNOWN && (measured || !knew_clock) {
+                self.compare_clocks(attached.clock_us, if measured { rtt } else { rtt * 4 }, now);
             }
         }
         let mut paths = attached.paths.into_iter();
@@ -229,6 +236,12 @@ impl<P: WirePeer> Relay<P> {
                 self.parent_failed(index, now, actions);
             }
         }
+        if !knew_clock && self.knows_clock() {
+            // Children that came before are told now.
+            for index in 0..count {
+                self.tell_positions(index, now, actions);
+            }
+        }
         self.take_notice(attached.state, now, actions);
         self.chase_history(now);
         self.note_fed(actions);
@@ -250,6 +263,11 @@ impl<P: WirePeer> Relay<P> {
             self.refused = Some(from);
             self.send(from, ForestMessage::Detach { stripes: 1 << index }, actions);
         }
+    }
+
+    /// Whether it is known how the source's clock runs.
+    pub(super) fn knows_clock(&self) -> bool {
+        self.is_source() || self.clock_error.is_some()
     }
 
     /// Half the round trip is the best guess of the way back (RFC 5905, section 8, without the server's own delay).
@@ -297,6 +315,7 @@ impl<P: WirePeer> Relay<P> {
         if is_new {
             stripe.delay_us = 0;
             stripe.slow = 0;
+            stripe.left = false;
         }
         let lost = stripe.lost.take();
         if let Some(previous) = previous.filter(|_| is_new) {
@@ -396,7 +415,14 @@ impl<P: WirePeer> Relay<P> {
                 && !stripe.children.iter().any(|child| child.peer == *peer)
         };
         let Some(peer) = choices.find(fits) else {
+            let banned = stripe.parent.is_some_and(|parent| self.banned.contains(&parent));
             let stripe = &mut self.stripes[index];
+            if core::mem::take(&mut stripe.left) && !banned {
+                // A slow parent is better than none.
+                stripe.lost = None;
+                stripe.tried.clear();
+                return;
+            }
             stripe.retry_at = Some(now + RETRY);
             if let Some(parent) = stripe.lost {
                 stripe.parent = None;
@@ -481,6 +507,10 @@ impl<P: WirePeer> Relay<P> {
                 });
             }
         }
+        if notice.state == ENDED {
+            // There is no place any more.
+            self.watch_at = None;
+        }
         if notice.state != ACTIVE {
             self.settle_until = now + self.facts.map_or(Duration::ZERO, |facts| facts.deadline);
             self.settle(now, actions);
@@ -509,13 +539,15 @@ impl<P: WirePeer> Relay<P> {
             self.stripes[index].children.retain(|child| child.lease > now);
         }
         self.release_unused(actions);
+        self.note_wanted(now, actions);
         self.refresh(false, now, actions);
         self.look_at_load(now, actions);
+        let ids: SmallVec<[u8; 8]> = self.tracks.keys().copied().collect();
+        for id in ids {
+            self.trim(id, now);
+        }
         let keep_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
         let keep_from_ms = self.stream_ms(now).saturating_sub(keep_ms);
-        for track in self.tracks.values_mut() {
-            track.log.trim(keep_from_ms);
-        }
         if let Some(seals) = &mut self.seals {
             seals.forget_before(keep_from_ms.saturating_sub(keep_ms));
         }

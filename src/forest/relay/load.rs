@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::{Relay, RelayAction};
+use super::{Relay, RelayAction, TICK};
 use crate::io::Class;
 use crate::time::Instant;
 use crate::wire::{ForestMessage, WirePeer};
@@ -21,7 +21,10 @@ pub(super) struct Load {
     /// Looks in a row with a standing queue, and without any.
     long: u8,
     short: u8,
-    told: Instant,
+    /// When the planner was told last; `None`: it is to be told.
+    told: Option<Instant>,
+    /// When it is reminded.
+    remind: Duration,
 }
 
 /// How the layers fare.
@@ -40,6 +43,7 @@ pub(super) struct Quality {
 }
 
 /// A standing queue of this length means that too much was promised (Nichols and Jacobson's CoDel looks at the minimum, too).
+const QUEUE_IDLE: Duration = Duration::from_millis(20);
 const QUEUE_LONG: Duration = Duration::from_millis(40);
 const QUEUE_STANDING: Duration = Duration::from_millis(150);
 const QUEUE_SWAMPED: Duration = Duration::from_millis(200);
@@ -48,10 +52,13 @@ const QUEUE_SHORT: Duration = Duration::from_millis(5);
 /// A backlog below is none to speak of.
 const BACKLOG_FREE: usize = 32 * 1_200;
 
+/// And one below does not keep repair waiting.
+const BACKLOG_IDLE: usize = 4 * 1_200;
+
 /// After so many looks with hardly a queue a little more is promised again.
 const CALM_LOOKS: u8 = 10;
 
-/// The planner is reminded of the true upload this often.
+/// The planner is reminded of the true upload this often, and at first sooner after all children have gone.
 const REMIND: Duration = Duration::from_secs(30);
 
 /// A parent lags behind if its chunks are older than those of the others by this much, so many looks in a row.
@@ -66,7 +73,20 @@ const VISUAL: u8 = 1;
 
 impl Load {
     pub(super) fn new(now: Instant) -> Self {
-        Self { upload_bytes_per_s: None, backlog_min: None, backlog: 0, long: 0, short: 0, told: now }
+        Self {
+            upload_bytes_per_s: None,
+            backlog_min: None,
+            backlog: 0,
+            long: 0,
+            short: 0,
+            told: Some(now),
+            remind: REMIND,
+        }
+    }
+
+    /// That much was added to what waits, before the next look at it.
+    pub(super) fn note_queued(&mut self, bytes: usize) {
+        self.backlog = self.backlog.saturating_add(bytes);
     }
 }
 
@@ -76,6 +96,12 @@ impl<P: WirePeer> Relay<P> {
     pub fn note_backlog(&mut self, bytes: usize) {
         self.load.backlog = bytes;
         self.load.backlog_min = Some(self.load.backlog_min.map_or(bytes, |least| least.min(bytes)));
+    }
+
+    /// Whether so little waits to be sent that a little more delays nothing to speak of.
+    pub(super) fn is_idle(&self) -> bool {
+        let wait_bytes = self.config.upload_bytes_per_s as usize / 1_000 * QUEUE_IDLE.as_millis() as usize;
+        self.load.backlog < wait_bytes.max(BACKLOG_IDLE)
     }
 
     /// Whether what waits to be sent leaves no room for what can wait.
@@ -104,6 +130,17 @@ impl<P: WirePeer> Relay<P> {
         } else {
             stripe.delay_us - stripe.delay_us / 8 + delay_us / 8
         };
+    }
+
+    /// The next looks tell the planner what this node can spend.
+    pub(super) fn remind_planner(&mut self) {
+        self.load.told = None;
+        self.load.remind = TICK;
+    }
+
+    /// Forgets how layers fared: to be called when automatic quality begins.
+    pub fn restart_quality(&mut self) {
+        self.quality = Quality { seen: self.quality.seen, ..Quality::default() };
     }
 
     pub(super) fn note_frame(&mut self, track: u8, in_time: bool) {
@@ -144,8 +181,10 @@ impl<P: WirePeer> Relay<P> {
         }
         let changed = estimate != upload;
         self.load.upload_bytes_per_s = (estimate < declared).then_some(estimate);
-        let Some(to) = self.planner.filter(|_| changed || now - self.load.told >= REMIND) else { return };
-        self.load.told = now;
+        let due = self.load.told.is_none_or(|told| now - told >= self.load.remind);
+        let Some(to) = self.planner.filter(|_| changed || due) else { return };
+        self.load.told = Some(now);
+        self.load.remind = (self.load.remind * 2).min(REMIND);
         let message = ForestMessage::Upload { bytes_per_s: estimate };
         actions.push(RelayAction::Send { to, message, class: Class::High });
     }
@@ -178,6 +217,7 @@ impl<P: WirePeer> Relay<P> {
             if stripe.slow >= LAG_LOOKS && stripe.candidate.is_none() {
                 stripe.slow = 0;
                 stripe.delay_us = 0;
+                stripe.left = true;
                 self.stats.failovers += 1;
                 self.parent_failed(index, now, actions);
             }

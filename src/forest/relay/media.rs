@@ -1,10 +1,9 @@
 //! Media in and out: publishing, passing on, delivering.
 
 use alloc::vec::Vec;
-use core::ops::Range;
 use core::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::repair::{HISTORY_WINDOW_MAX, first_of_stripe};
@@ -142,11 +141,12 @@ impl<P: WirePeer> Relay<P> {
                 Chunk { number: first + index as u64, index: index as u8, seal, body, ..head.clone() };
             let frame = self.encode(&chunk);
             self.keep(&chunk, frame.clone(), facts.deadline);
-            self.pass_on(&chunk, &frame, None, now, actions);
+            self.pass_on(&chunk, &frame, None, false, now, actions);
         }
         if let Some(track) = self.tracks.get_mut(&publish.track) {
             track.log.skip_delivery();
         }
+        self.trim(publish.track, now);
         sequence
     }
 
@@ -242,11 +242,13 @@ impl<P: WirePeer> Relay<P> {
     /// What is known of a track that comes from above.
     pub(super) fn track(&mut self, id: u8) -> &mut Track<P> {
         let keyframes_only = self.wants.tracks & bit(id) == 0;
-        let whole = self.from_beginning && self.config.in_order && !keyframes_only;
+        let later = self.later & bit(id) != 0;
+        let whole = self.from_beginning && self.config.in_order && !keyframes_only && !later;
         let bytes_max = self.config.retained_bytes_max;
         self.tracks.entry(id).or_insert_with(|| {
             let mut track = Track::new(bytes_max);
             track.log.keyframes_only = keyframes_only;
+            track.chases = !later;
             if whole {
                 track.log.begin();
                 track.start = Some(0);
@@ -268,7 +270,8 @@ impl<P: WirePeer> Relay<P> {
         let index = self.stripe_of(chunk.number);
         let is_parent = self.stripes.get(index).is_some_and(|stripe| stripe.parent == Some(from));
         let known = is_parent || self.is_fed_by(from);
-        let ahead_ms = u64::from(chunk.captured_ms) > self.stream_ms(now) + CLOCK_SLACK_MS;
+        let ahead_ms =
+            self.knows_clock() && u64::from(chunk.captured_ms) > self.stream_ms(now) + CLOCK_SLACK_MS;
         let log = self.tracks.get(&chunk.track).map(|track| &track.log);
         let end = log.map_or(chunk.number, |log| log.end());
         let is_held = log.is_some_and(|log| log.holds(chunk.number));
@@ -293,14 +296,14 @@ impl<P: WirePeer> Relay<P> {
         }
         let encoded = frame.cloned().unwrap_or_else(|| self.encode(&chunk));
         let Some(seals) = &mut self.seals else {
-            return self.accept(from, &chunk, encoded, now, actions);
+            return self.accept(from, &chunk, encoded, false, now, actions);
         };
         let deadline_ms = u32::try_from(facts.deadline.as_millis()).unwrap_or(u32::MAX);
         let origin = (&self.source, facts.epoch);
         match seals.judge(self.swarm, origin, deadline_ms, (from, &chunk, &encoded), now) {
-            Sealing::Genuine => self.accept(from, &chunk, encoded, now, actions),
+            Sealing::Genuine => self.accept(from, &chunk, encoded, false, now, actions),
             Sealing::Proves(waited) => {
-                self.accept(from, &chunk, encoded, now, actions);
+                self.accept(from, &chunk, encoded, false, now, actions);
                 for (from, chunk, encoded) in waited {
                     self.judge_again(from, &chunk, encoded, now, actions);
                 }
@@ -335,7 +338,7 @@ impl<P: WirePeer> Relay<P> {
         let deadline_ms = u32::try_from(facts.deadline.as_millis()).unwrap_or(u32::MAX);
         let origin = (&self.source, facts.epoch);
         match seals.judge(self.swarm, origin, deadline_ms, (from, chunk, &encoded), now) {
-            Sealing::Genuine => self.accept(from, chunk, encoded, now, actions),
+            Sealing::Genuine => self.accept(from, chunk, encoded, true, now, actions),
             _ => self.forged(from, chunk, now, actions),
         }
     }
@@ -344,7 +347,7 @@ impl<P: WirePeer> Relay<P> {
     fn forged(&mut self, from: P, chunk: &Chunk, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         self.stats.forged += 1;
         actions.push(RelayAction::Forged(from));
-        if from != self.source {
+        if from != self.source && !self.banned.contains(&from) {
             if self.banned.len() >= BANNED_MAX {
                 self.banned.remove(0);
             }
@@ -352,19 +355,22 @@ impl<P: WirePeer> Relay<P> {
         }
         self.miss_elsewhere(chunk.track, chunk.number, now);
         for index in 0..self.stripes.len() {
-            if self.stripes[index].parent == Some(from) && self.stripes[index].candidate.is_none() {
+            let stripe = &mut self.stripes[index];
+            if stripe.parent == Some(from) && stripe.candidate.is_none() {
+                stripe.left = true;
                 self.parent_failed(index, now, actions);
             }
         }
         self.flush_reports(actions);
     }
 
-    /// Keeps a chunk, passes it on, and delivers what it completes.
+    /// Keeps a chunk, passes it on, and delivers what it completes. `waited` if its seal came after it.
     fn accept(
         &mut self,
         from: P,
         chunk: &Chunk,
         encoded: Bytes,
+        waited: bool,
         now: Instant,
         actions: &mut Vec<RelayAction<P>>,
     ) {
@@ -384,7 +390,8 @@ impl<P: WirePeer> Relay<P> {
                 return;
             }
         }
-        match self.found(chunk.track, chunk.number) {
+        let missing = self.found(chunk.track, chunk.number);
+        match missing {
             Some(missing) if missing.history => {
                 self.stats.chunks_caught_up += 1;
                 self.history_window = (self.history_window + 1).min(HISTORY_WINDOW_MAX);
@@ -398,7 +405,11 @@ impl<P: WirePeer> Relay<P> {
             }
             None => {}
         }
-        self.pass_on(chunk, &encoded, Some(from), now, actions);
+        self.pass_on(chunk, &encoded, Some(from), waited || missing.is_some(), now, actions);
+        if chunk.index == 0 {
+            // As a frame comes, others have grown old.
+            self.trim(chunk.track, now);
+        }
         if chunk.parity > 0 {
             self.rebuild(chunk, now, actions);
         }
@@ -441,7 +452,7 @@ impl<P: WirePeer> Relay<P> {
             if self.keep(&chunk, encoded.clone(), facts.deadline) == Inserted::New {
                 self.stats.chunks_rebuilt += 1;
                 self.found(chunk.track, chunk.number);
-                self.pass_on(&chunk, &encoded, None, now, actions);
+                self.pass_on(&chunk, &encoded, None, true, now, actions);
             }
         }
     }
@@ -456,13 +467,16 @@ impl<P: WirePeer> Relay<P> {
     ) {
         let stripes = self.stripes.len() as u64;
         let asked_for = self.missing.contains_key(&(chunk.track, chunk.number));
+        // Not one that the application has turned on meanwhile.
+        let is_new = self.later & bit(chunk.track) == 0
+            && self.tracks.get(&chunk.track).is_none_or(|track| track.chases);
         let stripe = &mut self.stripes[index];
         stripe.note_heard(now);
         if !asked_for {
             self.note_delay(index, chunk.captured_ms, now);
         }
         let stripe = &mut self.stripes[index];
-        if let Some(parent) = stripe.lost {
+        if let Some(parent) = stripe.lost.filter(|_| !stripe.left) {
             // It was only slow: nobody needs to take its place.
             stripe.lost = None;
             stripe.tried.retain(|peer| *peer != parent);
@@ -477,7 +491,7 @@ impl<P: WirePeer> Relay<P> {
         let next = match stripe.edge(chunk.track) {
             Some(next) => next,
             // A track that begins now: what came before this chunk was lost on the way.
-            None if chunk.number < BEGINNING * stripes => index as u64,
+            None if is_new && chunk.number < BEGINNING * stripes => index as u64,
             None => {
                 // The parent did not know yet where the track stands.
                 let joined = self.tracks.get_mut(&chunk.track).filter(|track| track.chases);
@@ -511,12 +525,13 @@ impl<P: WirePeer> Relay<P> {
         children.fold(self.wants, super::Interest::union).tracks & bit(track) != 0
     }
 
-    /// Sends a chunk to the children that want it.
+    /// Sends a chunk to the children that want it; `late` if it was missed here.
     fn pass_on(
         &mut self,
         chunk: &Chunk,
         frame: &Bytes,
         from: Option<P>,
+        late: bool,
         now: Instant,
         actions: &mut Vec<RelayAction<P>>,
     ) {
@@ -525,7 +540,11 @@ impl<P: WirePeer> Relay<P> {
             if self.owed.is_empty() { None } else { self.owed.remove(&(chunk.track, chunk.number)) };
         let deadline_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
         let use_by_ms = u64::from(chunk.captured_ms) + chunk.deadline_ms.map_or(deadline_ms, u64::from);
-        let use_by = self.local_time(use_by_ms);
+        let use_by = if self.knows_clock() {
+            self.local_time(use_by_ms)
+        } else {
+            now + Duration::from_millis(deadline_ms)
+        };
         // A queue that would take longer is cut: the highest layers first, keyframes never.
         let patience = QUEUE_TIME_MAX.saturating_sub(QUEUE_TIME_LAYER * u32::from(chunk.track & 7));
         let deadline = if chunk.keyframe { use_by } else { use_by.min(now + patience) };
@@ -535,9 +554,8 @@ impl<P: WirePeer> Relay<P> {
         // Only looked at when somebody waits.
         let mut served: SmallVec<[P; 8]> = SmallVec::new();
         for child in &stripe.children {
-            let begins =
-                child.from.iter().find(|(track, _)| *track == chunk.track).map_or(0, |(_, from)| *from);
-            let pushed = chunk.number >= begins && child.interest.covers(chunk.track, chunk.keyframe);
+            let pushed = chunk.number >= child.begins(chunk.track)
+                && child.interest.covers(chunk.track, chunk.keyframe);
             if pushed && Some(child.peer) != from && use_by > now {
                 forwarded += 1;
                 let to = child.peer;
@@ -559,105 +577,15 @@ impl<P: WirePeer> Relay<P> {
             }
         }
         self.stats.chunks_forwarded += forwarded;
-    }
-
-    /// Hands complete frames to the application.
-    fn deliver(&mut self, id: u8, now: Instant, actions: &mut Vec<RelayAction<P>>) {
-        if !self.wants.covers(id, true) {
-            return;
+        if late && forwarded > 0 {
+            self.note_passed_late(chunk.track, chunk.number, waiting.unwrap_or_default(), now);
         }
-        let in_order = self.config.in_order;
-        loop {
-            let Some(track) = self.tracks.get_mut(&id) else { return };
-            let Some(ready) = track.log.next_ready(in_order) else { return };
-            let hops = self.stripes.iter().map(|stripe| stripe.path.len()).max().unwrap_or(0);
-            if ready.is_first {
-                // Stripes that are joined from now on are asked for what came since.
-                track.start = Some(ready.first);
-                self.forget_history(id, ready.first);
-                self.chase_history(now);
-            }
-            let captured = self.local_time(ready.captured_ms.into());
-            let payload = self.join(&ready.chunks);
-            self.stats.frames_delivered += 1;
-            self.stats.bytes_delivered += payload.len() as u64;
-            let age = now - captured;
-            let late = age.as_millis() > u128::from(ready.deadline_ms / 2);
-            self.stats.frames_late += u64::from(late);
-            self.note_frame(id, !late);
-            self.note_stall(captured, now);
-            actions.push(RelayAction::Deliver(MediaFrame {
-                track: id,
-                sequence: ready.sequence,
-                keyframe: ready.keyframe,
-                captured,
-                hops: u8::try_from(hops).unwrap_or(u8::MAX),
-                payload,
-            }));
-        }
-    }
-
-    /// A frame that comes later after the one before than it was captured after it, by more than a quarter of a second,
-    /// is a stall to a viewer without a buffer to speak of.
-    fn note_stall(&mut self, captured: Instant, now: Instant) {
-        if let Some((delivered, before)) = self.last_delivery {
-            let behind = (now - delivered).saturating_sub(captured - before);
-            if behind > STALL {
-                self.stats.stalls += 1;
-                self.stats.stalled_us += behind.as_micros() as u64;
-            }
-        }
-        self.last_delivery = Some((now, captured));
-    }
-
-    /// The payload in the frames of its chunks.
-    fn join(&self, frames: &[Bytes]) -> Bytes {
-        if let [frame] = frames {
-            return chunk_body(frame).unwrap_or_default();
-        }
-        let bytes: usize = frames.iter().map(Bytes::len).sum();
-        let mut payload = BytesMut::with_capacity(bytes);
-        for frame in frames {
-            payload.extend_from_slice(chunk_bytes(frame).unwrap_or_default());
-        }
-        payload.freeze()
-    }
-
-    /// Gives up frames whose time has passed.
-    pub(super) fn expire(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
-        let now_ms = self.stream_ms(now);
-        let ids: Vec<u8> = self.tracks.keys().copied().collect();
-        for id in ids {
-            if !self.wants.covers(id, true) {
-                continue;
-            }
-            let mut lagged: Vec<Range<u64>> = core::mem::take(&mut self.lagged);
-            if let Some(track) = self.tracks.get_mut(&id) {
-                track.log.expire(now_ms, &mut lagged);
-            }
-            for sequences in lagged.drain(..) {
-                self.stats.frames_lagged += sequences.end - sequences.start;
-                self.note_frame(id, false);
-                actions.push(RelayAction::Lagged { track: id, sequences });
-            }
-            self.lagged = lagged;
-            self.deliver(id, now, actions);
-        }
-        self.expire_soon();
-    }
-
-    fn expire_soon(&mut self) {
-        let next = self.tracks.values().filter_map(|track| track.log.next_use_by_ms()).min();
-        self.expire_at = next.map(|at| self.local_time(at + 1));
     }
 }
 
 /// How long a chunk of the base layer may wait to be sent, and how much less each layer above.
 const QUEUE_TIME_MAX: Duration = Duration::from_millis(300);
 const QUEUE_TIME_LAYER: Duration = Duration::from_millis(40);
-
-/// A gap in the flow of frames that a viewer sees.
-const STALL: Duration = Duration::from_millis(250);
 
 /// Sound before pictures. Keyframes must not overtake the frames before them: whoever got them first would miss the others.
 fn class_of(chunk: &Chunk) -> Class {
@@ -673,7 +601,7 @@ pub(super) fn key_of(track: u8, number: u64) -> u64 {
 
 /// The piece of media in a frame that a relay keeps: a slice of it, or a copy if the rest of the frame would be kept alive
 /// for much less than itself.
-fn chunk_body(frame: &Bytes) -> Option<Bytes> {
+pub(super) fn chunk_body(frame: &Bytes) -> Option<Bytes> {
     let body = chunk_bytes(frame)?;
     Some(if body.len() * 2 >= frame.len() { frame.slice_ref(body) } else { Bytes::copy_from_slice(body) })
 }

@@ -8,9 +8,10 @@ use smallvec::{SmallVec, smallvec};
 
 use super::keyframes::PICTURE_PATIENCE;
 use super::media::key_of;
-use super::{Missing, RTT_GUESS, Relay, RelayAction};
+use super::{Missing, PassedLate, RTT_GUESS, Relay, RelayAction, bit};
 use crate::io::Class;
 use crate::log::RangeSet;
+use crate::propagation::bucket::Bucket;
 use crate::time::Instant;
 use crate::wire::{ForestMessage, TrackPosition, WirePeer};
 
@@ -37,6 +38,10 @@ const PICTURE_RETRY: Duration = Duration::from_millis(60);
 
 /// Chunks that others wait for while this node waits for them itself, at most.
 const OWED_MAX: usize = 4_096;
+
+/// A request that was sent before the chunk came takes less than this, and of so many chunks it is known.
+const PASSED_LATE_TIME: Duration = Duration::from_millis(150);
+const PASSED_LATE_MAX: usize = 64;
 
 /// Chunks named in one request, at most: it must fit a frame.
 const NAMED_MAX: usize = 64;
@@ -80,7 +85,7 @@ impl<P: WirePeer> Relay<P> {
             let track = self.track(position.track);
             if !is_known {
                 track.log.be_patient_until(patient_until_ms);
-                track.chases = begins || track.start.is_some();
+                track.chases &= begins || track.start.is_some();
             }
             let first = first_of_stripe(position.end, index as u64, stripes);
             let waits = track.chases && !track.log.has_started();
@@ -96,6 +101,8 @@ impl<P: WirePeer> Relay<P> {
                     }
                 }
                 Some(_) if !is_new && !quiet => {}
+                // Of a track of which only keyframes are wanted, gaps are no news.
+                Some(_) if !self.subtree_wants(index, position.track) => {}
                 Some(next) => {
                     let from = next.max(first.saturating_sub(GAP_MAX * stripes));
                     // What a parent has sent already may be on its way.
@@ -130,8 +137,14 @@ impl<P: WirePeer> Relay<P> {
     /// Notes the history to be asked for, of those stripes whose beginning is known.
     pub(super) fn chase_history(&mut self, now: Instant) {
         let stripes = self.stripes.len() as u64;
+        let wanted = self.wanted();
         for (&id, track) in &mut self.tracks {
             let Some(start) = track.start else { continue };
+            if wanted.tracks & bit(id) == 0 {
+                // The next keyframe will do: nobody wants what lies between.
+                track.joined.clear();
+                continue;
+            }
             for (index, end) in core::mem::take(&mut track.joined) {
                 let from = first_of_stripe(start, index.into(), stripes);
                 let numbers = (from..end).step_by(stripes as usize);
@@ -379,7 +392,8 @@ impl<P: WirePeer> Relay<P> {
         let held = self.tracks.get(&id).and_then(|track| track.log.get(number)).cloned();
         let Some(frame) = held else {
             let key = (id, number);
-            let coming = self.missing.contains_key(&key) || self.history.contains(&key);
+            let sealed = self.seals.as_ref().is_some_and(|seals| seals.holds(id, number));
+            let coming = sealed || self.missing.contains_key(&key) || self.history.contains(&key);
             self.stats.chunks_unserved += 1;
             let known = self.tracks.get(&id).is_some_and(|track| number >= track.log.end());
             let edge = self.stripes.get(self.stripe_of(number)).and_then(|stripe| stripe.edge(id));
@@ -390,34 +404,23 @@ impl<P: WirePeer> Relay<P> {
                     waiting.push(to);
                 }
             } else if !known {
-                match gone.iter_mut().find(|(track, _)| *track == id) {
-                    Some((_, ranges)) => ranges.insert(number..number + 1),
-                    None => {
-                        let mut ranges = RangeSet::new();
-                        ranges.insert(number..number + 1);
-                        gone.push((id, ranges));
-                    }
-                }
+                note_gone(gone, id, number);
             }
             return;
         };
         let keyframe = self.tracks.get(&id).is_some_and(|track| track.log.is_keyframe(number));
+        if !history && self.is_under_way(to, id, number, now) {
+            return;
+        }
         // Whoever waits for his first picture is not kept waiting by what others have to spare.
-        if history && !keyframe && self.is_busy() || self.is_swamped() {
+        let bears = !(history && !keyframe && self.is_busy() || self.is_swamped());
+        if !(bears && self.affords(to, frame.len() as u64, history, now)) {
             self.stats.chunks_unserved += 1;
+            if !history {
+                // Somebody else may have room.
+                note_gone(gone, id, number);
+            }
             return;
-        }
-        // Repair takes its share of the upload and no more: what it takes beyond, live chunks lack, and are missed next.
-        let all = self.serve_budget.as_mut().filter(|_| !history);
-        let own = self.peers.get_mut(&to).and_then(|peer| peer.serve_budget.as_mut());
-        let mut budgets: SmallVec<[_; 2]> = all.into_iter().chain(own).collect();
-        let bytes = frame.len() as u64;
-        if budgets.iter_mut().any(|budget| budget.bytes(now) < bytes) {
-            self.stats.chunks_unserved += 1;
-            return;
-        }
-        for budget in budgets {
-            budget.spend(bytes);
         }
         self.stats.chunks_served += 1;
         let class = match (history, keyframe) {
@@ -427,6 +430,57 @@ impl<P: WirePeer> Relay<P> {
         };
         let key = Some(key_of(id, number));
         actions.push(RelayAction::Pass { to, frame, class, deadline: Instant::MAX, key });
+    }
+
+    /// Takes what a chunk costs from the budgets, if they hold it. Repair takes its share of the upload: what it takes beyond,
+    /// live chunks lack, and are missed next. With hardly a queue they lack nothing.
+    fn affords(&mut self, to: P, bytes: u64, history: bool, now: Instant) -> bool {
+        let idle = self.is_idle();
+        let own = self.peers.get_mut(&to).and_then(|peer| peer.serve_budget.as_mut());
+        let all = self.serve_budget.as_mut().filter(|_| !history);
+        let mut budgets: SmallVec<[(&mut Bucket, bool); 2]> = SmallVec::new();
+        budgets.extend(own.map(|budget| (budget, false)));
+        budgets.extend(all.map(|budget| (budget, idle)));
+        if budgets.iter_mut().any(|(budget, lends)| !*lends && budget.bytes(now) < bytes) {
+            return false;
+        }
+        for (budget, _) in budgets {
+            let held = budget.bytes(now);
+            budget.spend(bytes.min(held));
+        }
+        if !history {
+            self.load.note_queued(bytes as usize);
+        }
+        true
+    }
+
+    /// A chunk that was missed here went to the children; those in `heard` had asked for it.
+    pub(super) fn note_passed_late(&mut self, track: u8, number: u64, heard: SmallVec<[P; 2]>, now: Instant) {
+        while self.passed_late.front().is_some_and(|passed| now - passed.at > PASSED_LATE_TIME)
+            || self.passed_late.len() >= PASSED_LATE_MAX
+        {
+            self.passed_late.pop_front();
+        }
+        self.passed_late.push_back(PassedLate { track, number, at: now, heard });
+    }
+
+    /// Whether the request of a child crossed the chunk on its way: the chunk was missed here, too, and passed on when it
+    /// came. Each child is taken for that once.
+    fn is_under_way(&mut self, to: P, track: u8, number: u64, now: Instant) -> bool {
+        let mut passed = self.passed_late.iter_mut().rev();
+        let Some(passed) = passed.find(|passed| passed.number == number && passed.track == track) else {
+            return false;
+        };
+        let index = (number % self.stripes.len().max(1) as u64) as usize;
+        let pushed = self.stripes.get(index).is_some_and(|stripe| {
+            let mut children = stripe.children.iter();
+            children.any(|child| child.peer == to && child.begins(track) <= number)
+        });
+        if !pushed || now - passed.at > PASSED_LATE_TIME || passed.heard.contains(&to) {
+            return false;
+        }
+        passed.heard.push(to);
+        true
     }
 
     /// The peer lacks them too: somebody else is asked, soon.
@@ -455,6 +509,14 @@ impl<P: WirePeer> Relay<P> {
 
 /// What a chunk counts for in budgets of repair.
 const CHUNK_BYTES: u64 = 1_200;
+
+fn note_gone(gone: &mut Vec<(u8, RangeSet)>, id: u8, number: u64) {
+    let place = gone.iter().position(|(track, _)| *track == id).unwrap_or_else(|| {
+        gone.push((id, RangeSet::new()));
+        gone.len() - 1
+    });
+    gone[place].1.insert(number..number + 1);
+}
 
 /// The first number from `from` on that is in the stripe.
 pub(super) fn first_of_stripe(from: u64, stripe: u64, stripes: u64) -> u64 {

@@ -193,6 +193,7 @@ impl<P: WirePeer> Relay<P> {
 /// States of a stream, as [`StreamState`](crate::StreamState) counts.
 pub(super) const INITIALIZING: u8 = 0;
 pub(super) const ACTIVE: u8 = 1;
+pub(super) const ENDED: u8 = 3;
 
 impl<P: Copy + Eq> super::Stripe<P> {
     /// The parent was heard of: the gap since the last time is what is usual on this stripe.

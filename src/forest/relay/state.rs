@@ -27,11 +27,11 @@ pub(super) struct Stripe<P> {
     pub(super) parent: Option<P>,
     /// Who was asked to.
     pub(super) candidate: Option<Candidate<P>>,
-    pub(super) backups: SmallVec<[P; 4]>,
+    pub(super) backups: SmallVec<[P; 2]>,
     /// Of the newest plan that named the parent.
     pub(super) plan_version: Option<u32>,
     /// Who refused or did not answer since it was last fed.
-    pub(super) tried: SmallVec<[P; 8]>,
+    pub(super) tried: SmallVec<[P; 2]>,
     pub(super) children: Vec<Child<P>>,
     /// From the parent up to the source.
     pub(super) path: Vec<P>,
@@ -49,11 +49,13 @@ pub(super) struct Stripe<P> {
     pub(super) slow: u8,
     /// The children were told that nothing comes.
     pub(super) stalled: bool,
+    /// The parent is to be replaced, though it still sends.
+    pub(super) left: bool,
     /// The parent that fell silent.
     pub(super) lost: Option<P>,
     pub(super) retry_at: Option<Instant>,
     /// By track, the next number that the parent will send.
-    pub(super) edges: SmallVec<[(u8, u64); 4]>,
+    pub(super) edges: SmallVec<[(u8, u64); 2]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +76,7 @@ pub(super) struct Child<P> {
     pub(super) feeds: u8,
     pub(super) lease: Instant,
     /// By track, the first number that is pushed to it.
-    pub(super) from: SmallVec<[(u8, u64); 4]>,
+    pub(super) from: SmallVec<[(u8, u64); 2]>,
 }
 
 /// A node that feeds this one or is fed by it.
@@ -97,7 +99,7 @@ pub(super) struct Track<P> {
     /// Who said to have it from there on.
     pub(super) holders: SmallVec<[P; 4]>,
     /// By stripe, where its parent stood when it first fed it.
-    pub(super) joined: SmallVec<[(u8, u64); 8]>,
+    pub(super) joined: SmallVec<[(u8, u64); 2]>,
     /// At the source.
     pub(super) next_sequence: u64,
     pub(super) newest_captured_ms: u32,
@@ -111,6 +113,16 @@ pub(super) struct Missing {
     pub(super) history: bool,
     /// When it was asked for last.
     pub(super) asked: Instant,
+}
+
+/// A missed chunk that came and was passed on. Children asked for it meanwhile, and their requests are still coming.
+#[derive(Debug)]
+pub(super) struct PassedLate<P> {
+    pub(super) track: u8,
+    pub(super) number: u64,
+    pub(super) at: Instant,
+    /// Children whose request has come: another one means that the chunk was lost.
+    pub(super) heard: SmallVec<[P; 2]>,
 }
 
 impl<P: Copy + Eq> Stripe<P> {
@@ -131,6 +143,7 @@ impl<P: Copy + Eq> Stripe<P> {
             delay_us: 0,
             slow: 0,
             stalled: false,
+            left: false,
             lost: None,
             retry_at: None,
             edges: SmallVec::new(),
@@ -146,6 +159,13 @@ impl<P: Copy + Eq> Stripe<P> {
             Some((_, edge)) => *edge = next,
             None => self.edges.push((track, next)),
         }
+    }
+}
+
+impl<P> Child<P> {
+    /// The first number of a track that is pushed to it.
+    pub(super) fn begins(&self, track: u8) -> u64 {
+        self.from.iter().find(|(known, _)| *known == track).map_or(0, |(_, from)| *from)
     }
 }
 

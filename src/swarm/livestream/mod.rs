@@ -1,6 +1,7 @@
 //! A livestream: one source, a forest of viewers, and a chat beside it.
 
 mod options;
+mod tracker;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 
 pub use options::{BroadcastOptions, DeliveryOrder, StreamQuality, StreamState, WatchOptions};
 pub(crate) use options::{check_quality, check_upload};
+use tracker::{ANNOUNCE, Tracked};
 
 use super::{Guard, SwarmAction, SwarmActions, Topic, TopicOptions};
 use crate::authority::{LivestreamTracks, WriteRefusal};
@@ -49,14 +51,14 @@ pub(crate) struct Livestream<P: WirePeer> {
     /// The highest layer that is delivered now.
     layer: u8,
     layer_changed: bool,
+    quality_changes: u64,
     told_tracker: Instant,
+    /// At a tracker: what its source says.
+    tracked: Option<Box<Tracked>>,
     relay_actions: Vec<RelayAction<P>>,
     relay_rush: Rush,
     planner_actions: Vec<PlannerAction<P>>,
 }
-
-/// A source tells its tracker about the stream this often.
-const ANNOUNCE: Duration = Duration::from_secs(5);
 
 /// What the formula for the number of stripes assumes of links.
 const LATENCY_TYPICAL: Duration = Duration::from_millis(30);
@@ -169,10 +171,11 @@ impl<P: WirePeer> Livestream<P> {
         now: Instant,
     ) -> Result<Self, CommandError> {
         options.validate()?;
-        let planner = Planner::new(swarm, source, planner_config(config, options, Epoch(0)), now);
-        let planner = planner.map_err(CommandError::Plan)?;
+        let planned = planner_config(config, options, Epoch(0));
+        let planner = Planner::new(swarm, source, planned.clone(), now).map_err(CommandError::Plan)?;
         let mut stream = Self::new(local, swarm, epoch, source, config, None, Guard::new(), seed, now);
         stream.planner = Some(Box::new(planner));
+        stream.tracked = Some(Box::new(Tracked { config: planned, notice: StreamNotice::default() }));
         Ok(stream)
     }
 
@@ -210,7 +213,9 @@ impl<P: WirePeer> Livestream<P> {
             quality: StreamQuality::Auto,
             layer: LAYER_MAX,
             layer_changed: false,
+            quality_changes: 0,
             told_tracker: now,
+            tracked: None,
             relay_actions: Vec::new(),
             relay_rush: Rush::default(),
             planner_actions: Vec::new(),
@@ -252,8 +257,15 @@ impl<P: WirePeer> Livestream<P> {
     }
 
     pub(crate) fn state(&self) -> StreamState {
-        let notice = self.relay.as_ref().map_or_else(StreamNotice::default, Relay::notice);
-        StreamState::from_wire(notice.state).unwrap_or_default()
+        StreamState::from_wire(self.notice().state).unwrap_or_default()
+    }
+
+    fn notice(&self) -> StreamNotice {
+        match (&self.relay, &self.tracked) {
+            (Some(relay), _) => relay.notice(),
+            (None, Some(tracked)) => tracked.notice,
+            (None, None) => StreamNotice::default(),
+        }
     }
 
     pub(crate) fn media_bytes_max(&self) -> usize {
@@ -289,6 +301,9 @@ impl<P: WirePeer> Livestream<P> {
             StreamQuality::Auto => LAYER_MAX,
             StreamQuality::UpTo(layer) => layer,
         };
+        if let Some(relay) = &mut self.relay {
+            relay.restart_quality();
+        }
         self.want(now, actions);
     }
 
@@ -353,8 +368,16 @@ impl<P: WirePeer> Livestream<P> {
                 actions.push(SwarmAction::Event(event));
             }
         }
-        let notice = self.relay.as_ref().map_or_else(StreamNotice::default, Relay::notice);
+        if from == self.source && self.tracked.is_some() {
+            self.hear_source(&message, now, actions);
+        }
+        let notice = self.notice();
         if let Some(planner) = &mut self.planner {
+            let reminds = matches!(message, ForestMessage::Upload { .. });
+            if reminds && !planner.plan().contains(from) {
+                // It was taken for dead, and lives: asked so, it comes again.
+                send(from, ForestMessage::Check, Class::High, actions);
+            }
             if !matches!(message, ForestMessage::Chunk(_)) {
                 planner.handle_message(from, &message, notice, now, &mut self.planner_actions);
             }
@@ -456,6 +479,7 @@ impl<P: WirePeer> Livestream<P> {
         if let Some(planner) = &self.planner {
             planner.add_stats(&mut stats);
         }
+        stats.quality_changes = self.quality_changes;
         stats
     }
 
@@ -494,25 +518,6 @@ impl<P: WirePeer> Livestream<P> {
                 let audio = all(TrackKind::Audio, LAYER_MAX);
                 Interest { tracks: audio, keyframes: audio | all(TrackKind::Visual, 0) }
             }
-        }
-    }
-
-    /// The source tells its tracker what the stream is.
-    fn tell_tracker(&mut self, now: Instant) {
-        self.told_tracker = now;
-        let (Some(tracker), true) = (self.tracker, self.is_source()) else { return };
-        if let Some(facts) = self.relay.as_ref().and_then(Relay::facts) {
-            let message = ForestMessage::Plan(crate::wire::Plan {
-                swarm: self.swarm,
-                source: self.source,
-                epoch: facts.epoch,
-                stripes: facts.stripes,
-                rate_bytes_per_s: facts.rate_bytes_per_s,
-                deadline: facts.deadline,
-                version: 0,
-                feeds: Vec::new(),
-            });
-            self.planner_actions.push(PlannerAction { to: tracker, message, class: Class::High });
         }
     }
 
@@ -593,6 +598,7 @@ impl<P: WirePeer> Livestream<P> {
                 }
                 self.layer = layer;
                 self.layer_changed = true;
+                self.quality_changes += 1;
                 Event::QualityChanged { swarm, layer }
             }
             RelayAction::KeyframeWanted => Event::KeyframeWanted { swarm },
