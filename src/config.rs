@@ -177,6 +177,27 @@ pub struct GossipConfig {
     /// Updates older than this are refused, and their source is forgotten after twice as long. From 1 s to 24 h; default
     /// 10 min. A state kept by `Retention::Latest` does not age.
     pub age_max: Duration,
+    /// Updates with more bytes than this, or than fit a frame, travel in chunks. From 1,024 to 2^20; default 4,096: below, chunks
+    /// cost more messages than they save time.
+    pub chunk_above_bytes: usize,
+    /// The length of these chunks, if they fit a frame. From 64 to 16,384; default 16,384.
+    pub chunk_bytes_max: usize,
+    /// The greatest update, published or received, as far as 131,072 chunks reach. What is larger is refused here and told as
+    /// lagged there. From 1,024 to 2^30; default 16 MiB.
+    pub update_bytes_max: usize,
+    /// Large updates put together at once, at most. When full, one of which nothing has come for 5 s makes room; if there is
+    /// none, the newcomer is not taken for now and counted. From 1 to 65,536; default 64.
+    pub assemblies_max: usize,
+    /// The same of one origin. From 1 to 65,536; default 16.
+    pub assemblies_per_origin_max: usize,
+    /// Bytes of chunks of updates that are not whole yet, at most; then the update of which nothing has come for longest is
+    /// given up, and the application is told. Whole ones that retention does not keep may take as much for 10 s. From 1,024 to 2^40;
+    /// default 64 MiB.
+    pub assembly_bytes_max: usize,
+    /// Bytes of chunks claimed from one neighbour in a second, at most: stay below what
+    /// [`LinkConfig::inbound_bytes_per_s`] and [`LinkConfig::inbound_frames_per_s`] let in. From 1,000 to 10^12; default
+    /// 3,000,000, which is half of these limits with frames of 1,200 bytes.
+    pub chunk_claim_bytes_per_s: u64,
 }
 
 /// Groups: failure detection, the roster, messages for some.
@@ -425,6 +446,13 @@ impl Default for GossipConfig {
             sources_max: 4_096,
             window_max: 65_536,
             age_max: Duration::from_secs(600),
+            chunk_above_bytes: 4_096,
+            chunk_bytes_max: 16 << 10,
+            update_bytes_max: 16 << 20,
+            assemblies_max: 64,
+            assemblies_per_origin_max: 16,
+            assembly_bytes_max: 64 << 20,
+            chunk_claim_bytes_per_s: 3_000_000,
         }
     }
 }
@@ -452,7 +480,14 @@ impl GossipConfig {
         within("gossip.wants_outstanding_max", self.wants_outstanding_max as u64, 1, 65_536)?;
         within("gossip.sources_max", self.sources_max as u64, 1, 1 << 20)?;
         within("gossip.window_max", self.window_max as u64, 64, 1 << 20)?;
-        span("gossip.age_max", self.age_max, Duration::from_secs(1), HOUR * 24)
+        span("gossip.age_max", self.age_max, Duration::from_secs(1), HOUR * 24)?;
+        within("gossip.chunk_above_bytes", self.chunk_above_bytes as u64, 1_024, 1 << 20)?;
+        within("gossip.chunk_bytes_max", self.chunk_bytes_max as u64, 64, 16 << 10)?;
+        within("gossip.update_bytes_max", self.update_bytes_max as u64, 1_024, 1 << 30)?;
+        within("gossip.assemblies_max", self.assemblies_max as u64, 1, 65_536)?;
+        within("gossip.assemblies_per_origin_max", self.assemblies_per_origin_max as u64, 1, 65_536)?;
+        within("gossip.assembly_bytes_max", self.assembly_bytes_max as u64, 1_024, 1 << 40)?;
+        within("gossip.chunk_claim_bytes_per_s", self.chunk_claim_bytes_per_s, 1_000, RATE_MAX)
     }
 }
 
@@ -575,6 +610,13 @@ mod tests {
             ("gossip.sources_max", |c| c.gossip.sources_max = 0),
             ("gossip.window_max", |c| c.gossip.window_max = 63),
             ("gossip.age_max", |c| c.gossip.age_max = Duration::ZERO),
+            ("gossip.chunk_above_bytes", |c| c.gossip.chunk_above_bytes = 1_023),
+            ("gossip.chunk_bytes_max", |c| c.gossip.chunk_bytes_max = 16_385),
+            ("gossip.update_bytes_max", |c| c.gossip.update_bytes_max = 0),
+            ("gossip.assemblies_max", |c| c.gossip.assemblies_max = 0),
+            ("gossip.assemblies_per_origin_max", |c| c.gossip.assemblies_per_origin_max = 0),
+            ("gossip.assembly_bytes_max", |c| c.gossip.assembly_bytes_max = 0),
+            ("gossip.chunk_claim_bytes_per_s", |c| c.gossip.chunk_claim_bytes_per_s = 999),
             ("group.beat_interval", |c| c.group.beat_interval = Duration::ZERO),
             ("group.silence", |c| c.group.silence = c.group.beat_interval),
             ("group.suspicion", |c| c.group.suspicion = Duration::MAX),

@@ -268,9 +268,13 @@ impl<P: WirePeer> Engine<P> {
             return self.publish_media(swarm, state, payload, options, now);
         }
         let Some(topic) = self.swarms[&tag].swarm.topic() else { return Err(CommandError::NoChat(swarm)) };
-        let max = self.payload_bytes_max().saturating_sub(topic.seal_bytes_max());
+        let max = topic.update_bytes_max();
         if payload.len() > max {
             return Err(CommandError::Oversize { bytes: payload.len(), max });
+        }
+        let is_large = topic.is_large(payload.len());
+        if is_large && !topic.can_check_chunks() {
+            return Err(CommandError::NoChunkHasher);
         }
         if options.layer > 7 {
             return Err(CommandError::Layer(options.layer));
@@ -280,8 +284,11 @@ impl<P: WirePeer> Engine<P> {
             return Err(CommandError::NoSigner);
         }
         let (queued, max) = (self.egress.queued_bytes(), self.queue_bytes_max());
-        if queued + payload.len() > max {
-            self.writer_waits = Some(payload.len());
+        // Of a large update, no more waits at once than its neighbours have asked for.
+        let waiting =
+            if is_large { payload.len().min(self.config.egress.peer_queue_bytes_max) } else { payload.len() };
+        if queued + waiting > max {
+            self.writer_waits = Some(waiting);
             return Err(CommandError::QueueFull { queued, max });
         }
         self.advance(now);
@@ -319,7 +326,8 @@ impl<P: WirePeer> Engine<P> {
     }
 
     /// The greatest payload that fits into one frame, whatever its sequence and state. Signed topics take
-    /// [`Signature::BYTES_MAX`](crate::Signature::BYTES_MAX)` + 1` of it.
+    /// [`Signature::BYTES_MAX`](crate::Signature::BYTES_MAX)` + 1` of it. In topics, larger ones up to
+    /// [`GossipConfig::update_bytes_max`](crate::GossipConfig::update_bytes_max) travel in chunks.
     pub fn payload_bytes_max(&self) -> usize {
         let header = FRAME_HEADER_BYTES + P::WIRE_BYTES + wire::DATA_HEADER_BYTES_MAX_WITHOUT_PEER;
         self.config.frame_bytes_max.saturating_sub(header)
@@ -492,7 +500,9 @@ impl<P: WirePeer> Engine<P> {
                 });
             }
             Message::Gossip(message) => {
-                self.with_swarm(tag, |swarm, now, actions| swarm.handle_gossip(from, message, now, actions));
+                self.with_swarm(tag, |swarm, now, actions| {
+                    swarm.handle_gossip(from, message, frame, now, actions)
+                });
             }
             Message::Forest(message) => {
                 let backlog = self.egress.queued_bytes();

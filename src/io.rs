@@ -394,6 +394,9 @@ pub enum LagReason {
     WindowFull,
     /// They did not come before their deadline.
     Late,
+    /// A large update is larger than `GossipConfig::update_bytes_max`, or had to make room for others while it was put
+    /// together (`GossipConfig::assembly_bytes_max`).
+    NoRoom,
 }
 
 /// What a peer did that no correct peer does.
@@ -410,6 +413,8 @@ pub enum Offence {
     NotAuthorized,
     /// In a signed topic, an update without the signature of its origin.
     BadSignature,
+    /// A chunk of a large update that is not what its origin signed, or has no place in it.
+    BadChunk,
     /// A request that names this engine where it must name another, or the other way round.
     Nonsense,
 }

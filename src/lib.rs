@@ -31,6 +31,10 @@
 //! | lives of an origin | two | the oldest goes when a third begins, with what was missing of it |
 //! | gaps | [`GossipConfig::window_max`] | the oldest missing updates are given up and told |
 //! | bodies | [`Retention`] | the oldest go |
+//! | an update | [`GossipConfig::update_bytes_max`] | the command is refused; what others publish is told as lagged |
+//! | large updates put together | [`GossipConfig::assemblies_max`], [`GossipConfig::assemblies_per_origin_max`], [`GossipConfig::assembly_bytes_max`] | one that stands still makes room and is told, else the newcomer is refused, counted, and comes again |
+//! | chunks that a neighbour may claim | three times the update | not sent, counted |
+//! | offers of unknown large updates | 32 | the oldest are forgotten |
 //! | events | [`Config::events_max`] | the oldest go, and their number is told |
 //!
 //! Of livestreams, besides:

@@ -13,7 +13,7 @@ pub struct GossipStats {
     pub delivered: u64,
     /// Bodies received: delivered ones, duplicates, and those refused.
     pub bodies_received: u64,
-    /// Bytes of these bodies.
+    /// Bytes of these bodies, and of the chunks of large ones as they come.
     pub body_bytes_received: u64,
     /// Bodies sent.
     pub bodies_sent: u64,
@@ -67,6 +67,34 @@ pub struct GossipStats {
     pub from_strangers: u64,
     /// Times that the swarm remembered a later life of this node than its own.
     pub epochs_renewed: u64,
+    /// Manifests of large updates received.
+    pub manifests_received: u64,
+    /// Large updates whose chunks were begun to be claimed.
+    pub assemblies_begun: u64,
+    /// Large updates not taken: too large, or for want of room.
+    pub assemblies_refused: u64,
+    /// Large updates given up before they were whole, and told as lagged.
+    pub assemblies_given_up: u64,
+    /// Chunks received, pages of hashes included.
+    pub chunks_received: u64,
+    /// Chunks received that were here already.
+    pub chunks_duplicate: u64,
+    /// Chunks refused: of unknown updates, of the wrong length, or not as signed.
+    pub chunks_refused: u64,
+    /// Chunks sent.
+    pub chunks_sent: u64,
+    /// Offers of chunks sent.
+    pub offers_sent: u64,
+    /// Offers of chunks received.
+    pub offers_received: u64,
+    /// Claims of chunks sent.
+    pub claims_sent: u64,
+    /// Claims of chunks received.
+    pub claims_received: u64,
+    /// Claims not heeded, because their sender wants too much.
+    pub claims_refused: u64,
+    /// Times that claims were moved from a neighbour that did not answer to others.
+    pub claims_moved: u64,
 }
 
 /// What an [`Engine`](crate::Engine) did, apart from its swarms and its egress.
@@ -177,6 +205,10 @@ pub struct TopicStats {
     pub bodies: usize,
     /// Bytes of these bodies.
     pub body_bytes: usize,
+    /// Large updates that are not whole yet.
+    pub assembling: usize,
+    /// Bytes of their chunks.
+    pub assembling_bytes: usize,
 }
 
 /// One group in numbers, as this node sees it.

@@ -662,6 +662,7 @@ fn contract_7_a_full_queue_refuses_and_then_calls_the_writer() {
 fn contract_7_the_largest_payload_fits_an_empty_queue_whatever_the_limits() {
     let mut config = Config::medium();
     config.frame_bytes_max = 60_000;
+    config.gossip.chunk_above_bytes = 60_000;
     config.egress.queue_bytes_max = 4_096;
     config.egress.peer_queue_bytes_max = 4_096;
     let mut engine = member(config, [1]);
@@ -674,6 +675,7 @@ fn contract_7_the_largest_payload_fits_an_empty_queue_whatever_the_limits() {
 fn contract_7_writable_means_that_the_refused_update_fits() {
     let mut config = Config::medium();
     config.frame_bytes_max = 8_000;
+    config.gossip.chunk_above_bytes = 8_000;
     config.egress.queue_bytes_max = 8_000;
     config.egress.upload_bytes_per_s = Some(1_000);
     config.membership.shuffle_interval = Duration::from_secs(3_600);

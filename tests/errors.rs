@@ -90,8 +90,8 @@ fn assert_refused<R: std::fmt::Debug + PartialEq>(
 
 #[test]
 fn the_greatest_payload_arrives_and_one_byte_more_is_refused() {
-    let max = member(Config::medium()).payload_bytes_max();
-    assert!(max > 1_100);
+    assert!(member(Config::medium()).payload_bytes_max() > 1_100);
+    let max = Config::medium().gossip.update_bytes_max;
     assert_refused(
         || member(Config::medium()),
         CommandError::Oversize { bytes: max + 1, max },
@@ -104,6 +104,8 @@ fn the_greatest_payload_arrives_and_one_byte_more_is_refused() {
         let mut config = Config::medium();
         config.frame_bytes_max = frame_bytes_max;
         config.egress.peer_queue_bytes_max = 1 << 22;
+        // In one frame, however large.
+        config.gossip.chunk_above_bytes = 1 << 20;
         let mut engine = member(config);
         let max = engine.payload_bytes_max();
         let id = publish(&mut engine, max).unwrap();

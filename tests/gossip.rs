@@ -90,7 +90,7 @@ impl Net {
     fn carry_out(&mut self, node: u64, mut actions: Vec<GossipAction<u64>>) {
         let gossip = &mut self.nodes[node as usize];
         for update in gossip.take_unsaid() {
-            gossip.publish_again(update, |_| Bytes::new(), self.now, &mut actions);
+            gossip.publish_again(update, |_, _| Bytes::new(), 0, self.now, &mut actions);
         }
         for action in actions {
             match action {
@@ -111,6 +111,9 @@ impl Net {
                         "own update delivered"
                     );
                     *self.delivered[node as usize].entry((origin, epoch.0, sequence)).or_default() += 1;
+                }
+                GossipAction::Forward { .. } | GossipAction::Misbehaved { .. } => {
+                    panic!("there are no frames and no offenders here");
                 }
                 GossipAction::Lagged { sequences, reason, .. } => {
                     self.lagged[node as usize].push((sequences, reason));

@@ -55,6 +55,18 @@ fn without_an_accident_everything_arrives_and_the_counts_are_exact() {
 }
 
 #[test]
+fn large_messages_cost_one_copy_by_bytes() {
+    let mut scene = scene();
+    (scene.messages, scene.interval, scene.payload_bytes) = (4, Duration::from_secs(1), 150_000);
+    let report = scene.run(&mut ());
+    assert_eq!((report.reliability, report.repeated), (1.0, 0), "{report:?}");
+    assert_eq!(report.deliveries, u64::from(scene.messages * (NODES - 1)));
+    assert!((1.0..1.05).contains(&report.copies_per_delivery), "{report:?}");
+    assert!(report.control_bytes_per_payload_byte < 0.1, "{report:?}");
+    assert!(report.delay_ms.max < 1_000.0, "{report:?}");
+}
+
+#[test]
 fn each_mode_pays_its_own_price() {
     let of = |mode| {
         let mut scene = scene();

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use suffuse::wire::{
-    Data, FrameReader, FrameWriter, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest,
-    SourceRanges, SyncItem, SyncKnown, ViewEntry, Wave, WireError, message_bytes_max,
+    ChunkClaim, ChunkData, ChunkOffer, Data, FrameReader, FrameWriter, GossipMessage, LargeId, LinkMessage,
+    MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem, SyncKnown, ViewEntry, Wave,
+    WireError, message_bytes_max,
 };
 use suffuse::{Epoch, Instant, Priority, RangeSet, StateId, SwarmId, SwarmTag};
 
@@ -99,6 +100,62 @@ fn golden_control_frame() {
         0x48, 1, // bye of the same swarm, leaving
     ];
     assert_eq!(&frame[..], golden);
+}
+
+#[test]
+fn golden_large_update_frame() {
+    let tag = SwarmTag(7);
+    let update = LargeId { origin: 9, epoch: Epoch(1), sequence: 300 };
+    let manifest = Data { origin: 9, epoch: Epoch(1), ..data(300, 5, b"\x90\x4e\x80\x08") };
+    let mut wanted = RangeSet::from(0..4);
+    wanted.insert(6..7);
+    let offer = ChunkOffer {
+        update,
+        asks: true,
+        is_all: false,
+        held: RangeSet::from(2..5),
+        promised: RangeSet::new(),
+    };
+    let frame = frame(&[
+        (tag, Message::Gossip(GossipMessage::Manifest(manifest))),
+        (tag, Message::Gossip(GossipMessage::ChunkOffer(offer.clone()))),
+        (tag, Message::Gossip(GossipMessage::ChunkOffer(ChunkOffer { asks: false, is_all: true, ..offer }))),
+        (
+            tag,
+            Message::Gossip(GossipMessage::ChunkClaim(ChunkClaim {
+                update,
+                wanted,
+                released: RangeSet::from(8..9),
+            })),
+        ),
+        (
+            tag,
+            Message::Gossip(GossipMessage::Chunk(ChunkData {
+                update,
+                number: 200,
+                body: Bytes::from_static(b"hi"),
+            })),
+        ),
+    ]);
+    const ID: [u8; 14] = [9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0xac, 0x02];
+    let golden = [
+        &[1, 52, 7, 0, 0, 0, 0b0011_0010][..], // version, manifest, tag; high, keyframe, layer 2
+        &ID,
+        &[3, 0xf4, 0x01, 5, 4, 0x90, 0x4e, 0x80, 0x08], // hops, age, state; 10,000 bytes in chunks of 1,024
+        &[0x40 | 53],
+        &ID,
+        &[1, 1, 2, 3, 0], // asks; holds 2..5
+        &[0x40 | 53],
+        &ID,
+        &[2, 1, 2, 3, 0], // that is all
+        &[0x40 | 54],
+        &ID,
+        &[2, 0, 4, 2, 1, 1, 8, 1], // wants 0..4 and 6..7, no longer 8
+        &[0x40 | 55],
+        &ID,
+        &[0xc8, 0x01, 2, b'h', b'i'], // chunk 200
+    ];
+    assert_eq!(frame, golden.concat());
 }
 
 #[test]
@@ -235,7 +292,9 @@ fn message() -> impl Strategy<Value = Message<u64>> {
         any::<u64>().prop_map(|candidate| MembershipMessage::Swapped { candidate }),
     ];
     let gossip = prop_oneof![
-        data.prop_map(GossipMessage::Data),
+        data.clone().prop_map(GossipMessage::Data),
+        data.prop_map(GossipMessage::Manifest),
+        large(),
         sources().prop_map(|sources| GossipMessage::Have { sources }),
         (any::<bool>(), sources()).prop_map(|(graft, sources)| GossipMessage::Want { graft, sources }),
         sources().prop_map(|sources| GossipMessage::Gone { sources }),
@@ -250,6 +309,37 @@ fn message() -> impl Strategy<Value = Message<u64>> {
         any::<u32>().prop_map(|token| Message::Link(LinkMessage::Pong { token })),
         membership.prop_map(Message::Membership),
         gossip.prop_map(Message::Gossip),
+    ]
+}
+
+fn large() -> impl Strategy<Value = GossipMessage<u64>> {
+    let update = (any::<u64>(), any::<u32>(), 0..1u64 << 62).prop_map(|(origin, epoch, sequence)| LargeId {
+        origin,
+        epoch: Epoch(epoch),
+        sequence,
+    });
+    let ranges = || sources().prop_map(|sources| sources.into_iter().map(|source| source.ranges).next());
+    let ranges = move || ranges().prop_map(Option::unwrap_or_default);
+    prop_oneof![
+        (update.clone(), any::<bool>(), any::<bool>(), ranges(), ranges()).prop_map(
+            |(update, asks, is_all, held, promised)| GossipMessage::ChunkOffer(ChunkOffer {
+                update,
+                asks,
+                is_all,
+                held,
+                promised
+            })
+        ),
+        (update.clone(), ranges(), ranges()).prop_map(|(update, wanted, released)| {
+            GossipMessage::ChunkClaim(ChunkClaim { update, wanted, released })
+        }),
+        (update, any::<u32>(), prop::collection::vec(any::<u8>(), 0..200)).prop_map(
+            |(update, number, body)| GossipMessage::Chunk(ChunkData {
+                update,
+                number,
+                body: Bytes::from(body)
+            })
+        ),
     ]
 }
 

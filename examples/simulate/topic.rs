@@ -22,8 +22,8 @@ pub(crate) struct Topic {
     /// Messages published each second.
     #[arg(long, default_value_t = 10.0, value_parser = positive)]
     pub(crate) rate: f64,
-    /// Bytes of a message.
-    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(8..=1_100))]
+    /// Bytes of a message; above 4,096, or what fits a frame, it travels in chunks.
+    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(8..=16_777_216))]
     pub(crate) payload: u32,
     /// Who publishes.
     #[arg(long, value_enum, default_value = "one")]

@@ -36,6 +36,7 @@ mod chain;
 mod checker;
 mod error;
 mod grants;
+mod hasher;
 mod livestream;
 mod moderation;
 mod policy;
@@ -57,6 +58,9 @@ pub use checker::{Freshness, ProofChecker, ProofLimits};
 #[cfg(feature = "ed25519")]
 pub use ed25519::{Ed25519Signer, Ed25519Verifier, KeyError, KeyRing};
 pub use error::{AuthorityError, ProofError, WriteRefusal};
+#[cfg(feature = "ed25519")]
+pub use hasher::Blake3;
+pub use hasher::{CHUNK_HASH_BYTES, ChunkHasher};
 pub use livestream::{LAYERS, LivestreamTracks};
 pub use policy::{AuthorityChange, AuthorityLimits, GrantTerms, Policy, StateRange};
 pub use proof::{Certificate, Claim, Proof, Signature, SignedCertificate, Signer, Verifier, WallTime};

@@ -18,16 +18,16 @@ mod relay;
 mod seal;
 mod track;
 
+#[cfg(feature = "ed25519")]
+pub use crate::authority::Blake3;
+pub use crate::authority::{CHUNK_HASH_BYTES, ChunkHasher};
 pub use parity::Scheme;
 pub use plan::{ForestPlan, PlanChange, PlanConfig, PlanError, PlanMode, PlanStats, stripes_for};
 pub use planner::{Planner, PlannerAction, PlannerConfig};
 pub(crate) use relay::wire_rate;
 pub use relay::{Interest, MediaFrame, Publish, Relay, RelayAction, RelayConfig, Seals, StreamFacts};
-#[cfg(feature = "ed25519")]
-pub use seal::Blake3;
 pub use seal::{
-    CHUNK_HASH_BYTES, ChunkHasher, FrameHeader, FrameSeal, SealError, frame_signing_bytes, seal_frame,
-    verify_chunk, verify_seal,
+    FrameHeader, FrameSeal, SealError, frame_signing_bytes, seal_frame, verify_chunk, verify_seal,
 };
 
 /// The greatest rate of a stream, in bytes a second.

@@ -13,9 +13,11 @@
 //! | `pull.rs` | what is asked of whom, and when again |
 //! | `page.rs` | how lists are cut to fit frames |
 //! | `sync.rs` | reconciliation between two neighbours |
+//! | `chunks/` | large updates |
 //! | `wave.rs` | the trees of hot sources, and the one that cold sources share |
 
 mod announce;
+mod chunks;
 mod page;
 mod peers;
 mod pull;
@@ -29,15 +31,18 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::authority::SignedBody;
 use crate::config::{GossipConfig, GossipMode};
 use crate::id::{Epoch, Priority, StateId};
-use crate::io::{Class, LagReason};
+use crate::io::{Class, LagReason, Offence};
 use crate::log::{Log, LogLimits, RangeSet, Receipt, Retention, SourceIndex};
 use crate::rng::{Rng, Seed, mix};
 use crate::stats::GossipStats;
 use crate::time::Instant;
 use crate::wire::{Data, GossipMessage, SourceRanges, WirePeer};
 use announce::Announcer;
+pub(crate) use chunks::manifest_body_bytes;
+use chunks::{Chunks, Manifest};
 use peers::{Peers, Slots};
 use pull::{Cause, Puller};
 use route::Routes;
@@ -65,7 +70,24 @@ pub enum GossipAction<P> {
         /// If a message with the same key still waits for the same peer, this one takes its place.
         key: Option<u64>,
     },
-    /// A new update for the application.
+    /// Pass a frame on as it came: it holds a chunk of a large update and nothing else. Only for who hands messages in with
+    /// their frames ([`Gossip::handle_framed`]).
+    Forward {
+        /// The receiver.
+        to: P,
+        /// What to send.
+        frame: Bytes,
+        /// In which order it leaves a busy node.
+        class: Class,
+    },
+    /// A peer sent what no correct peer sends.
+    Misbehaved {
+        /// Who.
+        peer: P,
+        /// What it did.
+        offence: Offence,
+    },
+    /// A new update for the application, whole.
     Deliver(Data<P>),
     /// Updates that will not come.
     Lagged {
@@ -115,6 +137,7 @@ pub struct Gossip<P: WirePeer> {
     syncer: Syncer,
     shared: SharedTree<P>,
     pulse: Pulse,
+    chunks: Chunks<P>,
     /// Room for the list of a message: a frame without its own header.
     list_bytes_max: usize,
     rng: Rng,
@@ -152,6 +175,7 @@ impl<P: WirePeer> Gossip<P> {
             syncer: Syncer::new(&config),
             shared: SharedTree::default(),
             pulse: Pulse::default(),
+            chunks: Chunks::new(&config, frame_bytes_max),
             list_bytes_max: frame_bytes_max.saturating_sub(LIST_HEADER_BYTES),
             config,
             rng: Rng::new(seed),
@@ -171,10 +195,13 @@ impl<P: WirePeer> Gossip<P> {
         now: Instant,
         actions: &mut Vec<GossipAction<P>>,
     ) -> u64 {
+        if self.is_large(body.len(), 0) {
+            return self.publish_large(state, body, options, |_, _| Bytes::new(), now, actions);
+        }
         self.publish_sealed(state, body, options, |_| Bytes::new(), now, actions)
     }
 
-    /// As [`Self::publish`], with a signature that `seal` makes once everything else is settled.
+    /// As [`Self::publish`], with a signature that `seal` makes once everything else is settled, for a body that fits a frame.
     pub fn publish_sealed(
         &mut self,
         state: StateId,
@@ -184,20 +211,7 @@ impl<P: WirePeer> Gossip<P> {
         now: Instant,
         actions: &mut Vec<GossipAction<P>>,
     ) -> u64 {
-        let data = Data {
-            origin: self.local,
-            epoch: self.epoch,
-            sequence: self.next_sequence,
-            state,
-            priority: options.priority,
-            keyframe: options.keyframe,
-            layer: options.layer,
-            hops: 0,
-            pulled: false,
-            born: now,
-            body,
-            signature: Bytes::new(),
-        };
+        let data = self.own_data(state, body, options, now);
         let sequence = data.sequence;
         let signature = seal(&data);
         self.stats.published += 1;
@@ -209,13 +223,17 @@ impl<P: WirePeer> Gossip<P> {
     pub fn publish_again(
         &mut self,
         update: Data<P>,
-        seal: impl FnOnce(&Data<P>) -> Bytes,
+        seal: impl FnOnce(&Data<P>, SignedBody<'_>) -> Bytes,
+        seal_bytes: usize,
         now: Instant,
         actions: &mut Vec<GossipAction<P>>,
     ) {
         let signature = Bytes::new();
         let data = Data { epoch: self.epoch, sequence: self.next_sequence, signature, ..update };
-        let signature = seal(&data);
+        if self.is_large(data.body.len(), seal_bytes) {
+            return self.enter_large(data, seal, now, actions);
+        }
+        let signature = seal(&data, SignedBody::Whole(&data.body));
         self.enter(Data { signature, ..data }, now, actions);
     }
 
@@ -243,6 +261,7 @@ impl<P: WirePeer> Gossip<P> {
         self.routes.neighbor_up(slot);
         self.syncer.neighbor_up(slot, now, &mut self.rng);
         self.shared_neighbor_up(slot, now);
+        self.chunks_neighbor_up(slot, now);
     }
 
     /// A neighbour less. If it fed hot sources, others are asked to.
@@ -251,6 +270,7 @@ impl<P: WirePeer> Gossip<P> {
         self.announcer.neighbor_down(slot);
         self.puller.neighbor_down(slot, now);
         self.syncer.neighbor_down(slot);
+        self.chunks_neighbor_down(slot, now);
         self.shared_neighbor_down(slot, now, actions);
         for source in self.routes.neighbor_down(slot, now) {
             self.graft_other(source, actions);
@@ -275,10 +295,27 @@ impl<P: WirePeer> Gossip<P> {
         now: Instant,
         actions: &mut Vec<GossipAction<P>>,
     ) {
+        self.handle_framed(from, message, None, now, actions);
+    }
+
+    /// As [`Self::handle_message`], with the frame that the message came in, if nothing else was in it: a chunk of a large
+    /// update is then passed on as it is.
+    pub fn handle_framed(
+        &mut self,
+        from: P,
+        message: GossipMessage<P>,
+        frame: Option<&Bytes>,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
         let slot = self.peers.slot(from);
         match (message, slot) {
             (GossipMessage::Data(data), slot) => self.on_data(slot, data, now, actions),
+            (GossipMessage::Manifest(data), slot) => self.on_manifest(slot, data, now, actions),
             (_, None) => self.stats.from_strangers += 1,
+            (GossipMessage::ChunkOffer(offer), Some(slot)) => self.on_offer(slot, offer, now, actions),
+            (GossipMessage::ChunkClaim(claim), Some(slot)) => self.on_claim(slot, &claim, now, actions),
+            (GossipMessage::Chunk(chunk), Some(slot)) => self.on_chunk(slot, chunk, frame, now, actions),
             (GossipMessage::Have { sources }, Some(slot)) => {
                 self.stats.haves_received += 1;
                 for has in sources {
@@ -313,6 +350,8 @@ impl<P: WirePeer> Gossip<P> {
             self.forget(source);
         }
         self.dropped = dropped;
+        self.sweep_chunks(now);
+        self.tend_chunks(now, actions);
         self.tend_trees(now, actions);
         self.announce_tail(now, actions);
         if self.announcer.is_due(now) {
@@ -330,7 +369,11 @@ impl<P: WirePeer> Gossip<P> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sync = if self.peers.is_empty() { None } else { self.syncer.poll_timeout() };
         let own = [self.announcer.poll_timeout(), self.puller.poll_timeout(), sync, self.log.poll_timeout()];
-        let own = own.into_iter().chain([self.shared.poll_timeout(), self.routes.next_decision()]);
+        let own = own.into_iter().chain([
+            self.shared.poll_timeout(),
+            self.routes.next_decision(),
+            self.chunks.poll_timeout(),
+        ]);
         own.into_iter().flatten().min()
     }
 
@@ -349,15 +392,21 @@ impl<P: WirePeer> Gossip<P> {
         &self.stats
     }
 
-    fn on_data(
+    fn on_data(&mut self, slot: Option<u8>, data: Data<P>, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        self.stats.bodies_received += 1;
+        self.stats.body_bytes_received += data.body.len() as u64;
+        self.on_update(slot, data, None, now, actions);
+    }
+
+    /// An update has come: with its body, or a large one's manifest.
+    fn on_update(
         &mut self,
         slot: Option<u8>,
         mut data: Data<P>,
+        manifest: Option<Manifest>,
         now: Instant,
         actions: &mut Vec<GossipAction<P>>,
     ) {
-        self.stats.bodies_received += 1;
-        self.stats.body_bytes_received += data.body.len() as u64;
         data.hops = data.hops.saturating_add(1);
         data.born = data.born - slot.map_or(Duration::ZERO, |slot| self.peers.rtt(slot) / 2);
         if self.is_from_unknown_life(data.origin, data.epoch, data.sequence + 1) {
@@ -378,8 +427,13 @@ impl<P: WirePeer> Gossip<P> {
                         self.on_shared_push();
                     }
                 }
-                self.stats.delivered += 1;
-                actions.push(GossipAction::Deliver(data.clone()));
+                match manifest {
+                    None => {
+                        self.stats.delivered += 1;
+                        actions.push(GossipAction::Deliver(data.clone()));
+                    }
+                    Some(manifest) => self.begin_assembly(source, slot, &data, manifest, now, actions),
+                }
                 self.forward(source, &data, from | holders, now, actions);
                 if let Some(slot) = slot {
                     self.note_gap(source, slot, data.sequence, now);
@@ -387,7 +441,7 @@ impl<P: WirePeer> Gossip<P> {
                 self.pump(now, actions);
             }
             Receipt::Duplicate { source } => {
-                self.stats.duplicates += 1;
+                self.stats.duplicates += u64::from(manifest.is_none());
                 self.announcer.mark(source, data.sequence..data.sequence + 1, from);
                 if let (Some(slot), false) = (slot, data.pulled) {
                     self.on_duplicate(source, &data, slot, actions);
@@ -449,8 +503,9 @@ impl<P: WirePeer> Gossip<P> {
             class => class,
         };
         let key = self.supersedes.then(|| mix(data.origin.digest() ^ mix(data.state.0)));
-        self.stats.bodies_sent += 1;
-        actions.push(GossipAction::Send { to, message: GossipMessage::Data(data), class, key });
+        let message = self.message_of(data);
+        self.stats.bodies_sent += u64::from(matches!(message, GossipMessage::Data(_)));
+        actions.push(GossipAction::Send { to, message, class, key });
     }
 
     fn send(&self, slot: u8, message: GossipMessage<P>, actions: &mut Vec<GossipAction<P>>) {
@@ -531,13 +586,32 @@ impl<P: WirePeer> Gossip<P> {
         self.stats.epochs_renewed += 1;
         let mut again = Vec::new();
         if let Some(source) = self.log.source(self.local, self.epoch) {
-            again.extend(self.log.updates(source, now));
+            let updates: Vec<_> = self.log.updates(source, now).collect();
+            again.extend(updates.into_iter().map(|data| self.unpack(source, data)));
             self.log.remove(source);
             self.forget(source);
         }
         self.epoch = Epoch(next);
         self.next_sequence = 0;
         self.unsaid.extend(again);
+    }
+
+    /// An update of this node, not signed yet.
+    fn own_data(&self, state: StateId, body: Bytes, options: PublishOptions, now: Instant) -> Data<P> {
+        Data {
+            origin: self.local,
+            epoch: self.epoch,
+            sequence: self.next_sequence,
+            state,
+            priority: options.priority,
+            keyframe: options.keyframe,
+            layer: options.layer,
+            hops: 0,
+            pulled: false,
+            born: now,
+            body,
+            signature: Bytes::new(),
+        }
     }
 
     fn enter(&mut self, data: Data<P>, now: Instant, actions: &mut Vec<GossipAction<P>>) {
@@ -561,6 +635,7 @@ impl<P: WirePeer> Gossip<P> {
         self.routes.forget(source);
         self.announcer.forget(source);
         self.puller.forget(source);
+        self.forget_large(source);
     }
 }
 

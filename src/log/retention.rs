@@ -50,8 +50,17 @@ pub(crate) struct Stored {
     pub(crate) keyframe: bool,
     pub(crate) layer: u8,
     pub(crate) hops: u8,
+    /// Of a large update whose chunks are kept elsewhere: how long they are together.
+    pub(crate) elsewhere_bytes: usize,
     /// Boxed, as most topics are not signed.
     pub(crate) signature: Option<Box<Bytes>>,
+}
+
+impl Stored {
+    /// What counts against the limit of what is kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.body.len() + self.elsewhere_bytes
+    }
 }
 
 /// The bodies kept of one source, in the order of their sequences: appended at the end and dropped at the front
@@ -73,6 +82,11 @@ impl Bodies {
     pub(crate) fn find(&self, sequence: u64) -> Option<&Stored> {
         let place = self.stored.partition_point(|stored| stored.sequence < sequence);
         self.stored.get(place).filter(|stored| stored.sequence == sequence)
+    }
+
+    pub(crate) fn find_mut(&mut self, sequence: u64) -> Option<&mut Stored> {
+        let place = self.stored.partition_point(|stored| stored.sequence < sequence);
+        self.stored.get_mut(place).filter(|stored| stored.sequence == sequence)
     }
 
     pub(crate) fn insert(&mut self, stored: Stored) {

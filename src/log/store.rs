@@ -360,6 +360,42 @@ impl<P: WirePeer> Log<P> {
         [expiry, self.next_sweep].into_iter().flatten().min()
     }
 
+    /// The rest of the body of a kept update is here, though not in this log: it counts against what is kept. The update stays
+    /// even if it alone is more than that.
+    pub(crate) fn weigh(&mut self, index: SourceIndex, sequence: u64, bytes: usize) {
+        let bytes_max = match self.retention {
+            Retention::Latest => usize::MAX,
+            Retention::SinceKeyframe { bytes } | Retention::Window { bytes, .. } => bytes,
+        };
+        let is_window = matches!(self.retention, Retention::Window { .. });
+        let Some(source) = self.slots.get_mut(index.0 as usize).and_then(Option::as_mut) else { return };
+        let Some(stored) = source.bodies.find_mut(sequence) else { return };
+        let (before, keyframe) = (stored.elsewhere_bytes, stored.keyframe);
+        stored.elsewhere_bytes = bytes;
+        self.bytes = self.bytes - before + bytes;
+        if self.bytes <= bytes_max {
+            return;
+        }
+        if !is_window {
+            if !keyframe {
+                self.drop_body(index, sequence);
+            }
+            return;
+        }
+        let mut skipped = None;
+        while self.bytes > bytes_max {
+            let Some(arrival) = self.arrivals.pop_front() else { break };
+            if (arrival.0, arrival.1) == (index, sequence) {
+                skipped = Some(arrival);
+            } else {
+                self.drop_body(arrival.0, arrival.1);
+            }
+        }
+        if let Some(arrival) = skipped {
+            self.arrivals.push_front(arrival);
+        }
+    }
+
     fn source_mut(&mut self, index: SourceIndex) -> &mut Source<P> {
         self.slots[index.0 as usize].as_mut().expect("a tracked source has a slot")
     }
@@ -374,7 +410,8 @@ impl<P: WirePeer> Log<P> {
         result
     }
 
-    fn is_too_old(&self, born: Instant, now: Instant) -> bool {
+    /// Whether an update is older than what is taken.
+    pub(crate) fn is_too_old(&self, born: Instant, now: Instant) -> bool {
         match self.retention {
             Retention::Latest => false,
             Retention::SinceKeyframe { .. } => now - born > self.limits.age_max,
@@ -427,6 +464,7 @@ impl<P: WirePeer> Log<P> {
             keyframe: data.keyframe,
             layer: data.layer,
             hops: data.hops,
+            elsewhere_bytes: 0,
             signature: (!data.signature.is_empty()).then(|| Box::new(data.signature.clone())),
         });
         if bytes_max == usize::MAX {
@@ -470,7 +508,8 @@ impl<P: WirePeer> Log<P> {
             .is_none_or(|&keyframe| keyframe > (data.epoch, data.sequence))
     }
 
-    fn holds(&self, index: SourceIndex, sequence: u64) -> bool {
+    /// Whether the body of an update is kept.
+    pub(crate) fn holds(&self, index: SourceIndex, sequence: u64) -> bool {
         let source = self.slots.get(index.0 as usize).and_then(Option::as_ref);
         source.is_some_and(|source| source.bodies.find(sequence).is_some())
     }
@@ -481,11 +520,12 @@ impl<P: WirePeer> Log<P> {
         }
     }
 
-    fn drop_body(&mut self, index: SourceIndex, sequence: u64) {
+    /// Lets go of the body of an update.
+    pub(crate) fn drop_body(&mut self, index: SourceIndex, sequence: u64) {
         let Some(source) = self.slots.get_mut(index.0 as usize).and_then(Option::as_mut) else { return };
         if let Some(stored) = source.bodies.remove(sequence) {
             self.bodies -= 1;
-            self.bytes -= stored.body.len();
+            self.bytes -= stored.bytes();
         }
     }
 
@@ -496,7 +536,7 @@ impl<P: WirePeer> Log<P> {
         self.fingerprint = self.fingerprint.wrapping_sub(source.window.fingerprint());
         for stored in source.bodies.iter() {
             self.bodies -= 1;
-            self.bytes -= stored.body.len();
+            self.bytes -= stored.bytes();
             let key = (source.origin, stored.state);
             if self.newest.get(&key) == Some(&(source.epoch, stored.sequence)) {
                 self.newest.remove(&key);

@@ -188,7 +188,12 @@ fn without_foreign_updates(now: Instant, own: NodeId, frame: Bytes) -> Option<By
     while let Some(next) = reader.next::<NodeId>() {
         let Ok((swarm, message)) = next else { return Some(frame) };
         match &message {
-            Message::Gossip(GossipMessage::Data(data)) if data.origin != own => cut = true,
+            Message::Gossip(GossipMessage::Data(data) | GossipMessage::Manifest(data))
+                if data.origin != own =>
+            {
+                cut = true;
+            }
+            Message::Gossip(GossipMessage::Chunk(chunk)) if chunk.update.origin != own => cut = true,
             _ => rest.push(swarm.unwrap_or(SwarmTag(0)), &message, now),
         }
     }

@@ -278,15 +278,17 @@ impl Default for WindowMeter {
     }
 }
 
-/// The bytes of update bodies in a frame of this crate's wire format; for [`World::meter_payload`].
+/// The bytes of update bodies, whole or in chunks, in a frame of this crate's wire format; for [`World::meter_payload`].
 ///
 /// [`World::meter_payload`]: super::World::meter_payload
 pub fn body_bytes(frame: &Bytes) -> u64 {
     let Ok(mut reader) = FrameReader::new(frame, Instant::ZERO) else { return 0 };
     let mut bytes = 0;
     while let Some(Ok((_, message))) = reader.next::<NodeId>() {
-        if let Message::Gossip(GossipMessage::Data(data)) = message {
-            bytes += data.body.len() as u64;
+        match message {
+            Message::Gossip(GossipMessage::Data(data)) => bytes += data.body.len() as u64,
+            Message::Gossip(GossipMessage::Chunk(chunk)) => bytes += chunk.body.len() as u64,
+            _ => {}
         }
     }
     bytes

@@ -64,7 +64,7 @@ pub struct TopicScene {
     pub messages: u32,
     /// Time between two of them.
     pub interval: Duration,
-    /// Bytes of each, from 8 to what fits a frame.
+    /// Bytes of each, from 8 to [`GossipConfig::update_bytes_max`](crate::GossipConfig::update_bytes_max).
     pub payload_bytes: usize,
     /// Who publishes.
     pub sources: Sources,
@@ -149,7 +149,7 @@ pub struct TopicReport {
     pub repeated: u64,
     /// Deliveries.
     pub deliveries: u64,
-    /// Bodies received for each body delivered.
+    /// Bytes of bodies received, whole or in chunks, for each byte of the bodies delivered.
     pub copies_per_delivery: f64,
     /// Links crossed, at most.
     pub hops_max: u64,
@@ -345,7 +345,10 @@ impl<'a> Run<'a> {
             lagged,
             repeated: tally.repeated,
             deliveries: tally.deliveries,
-            copies_per_delivery: ratio(stats.bodies_received, stats.delivered),
+            copies_per_delivery: ratio(
+                stats.body_bytes_received,
+                stats.delivered * self.scene.payload_bytes as u64,
+            ),
             hops_max: tally.hops_max,
             delay_ms: DelayMs {
                 p50: millis(tally.delay_us.p50().unwrap_or(0)),
@@ -495,6 +498,14 @@ impl<'a> Run<'a> {
     }
 
     fn is_equal(&self) -> bool {
+        // A large update is known before it is whole.
+        let is_busy =
+            |host: &Engine<NodeId>| host.topic_stats(TOPIC).is_some_and(|stats| stats.assembling > 0);
+        if self.scene.payload_bytes > self.scene.config.gossip.chunk_above_bytes
+            && self.world.hosts().any(|(_, host)| is_busy(host))
+        {
+            return false;
+        }
         let mut fingerprints = self.world.hosts().map(|(_, host)| host.fingerprint(TOPIC));
         let first = fingerprints.next();
         fingerprints.all(|fingerprint| Some(fingerprint) == first)
@@ -560,7 +571,7 @@ impl<'a> Run<'a> {
         let mut sum = self.past;
         for (_, host) in self.world.hosts() {
             if let Some(stats) = host.topic_stats(TOPIC) {
-                sum.bodies_received += stats.gossip.bodies_received;
+                sum.body_bytes_received += stats.gossip.body_bytes_received;
                 sum.delivered += stats.gossip.delivered;
             }
         }
@@ -570,7 +581,7 @@ impl<'a> Run<'a> {
     fn remember(&mut self, node: NodeId) {
         let stats = self.world.host(node).and_then(|host| host.topic_stats(TOPIC));
         if let Some(stats) = stats {
-            self.past.bodies_received += stats.gossip.bodies_received;
+            self.past.body_bytes_received += stats.gossip.body_bytes_received;
             self.past.delivered += stats.gossip.delivered;
         }
     }

@@ -7,8 +7,8 @@ use core::fmt;
 use bytes::Bytes;
 
 use crate::authority::{
-    AuthorityChange, AuthoritySet, Signature, Signer, Verifier, VerifyBudget, VerifyLimits, WriteRefusal,
-    sign_update, verify_update,
+    AuthorityChange, AuthoritySet, ChunkHasher, Signature, SignedBody, Signer, Verifier, VerifyBudget,
+    VerifyLimits, WriteRefusal, update_signing_bytes_with,
 };
 use crate::forest::Seals;
 use crate::id::{PeerId, StateId, SwarmId};
@@ -36,6 +36,7 @@ pub struct Guard<P> {
     budget: VerifyBudget<P>,
     scratch: Vec<u8>,
     seals: Option<Seals<P>>,
+    hasher: Option<Box<dyn ChunkHasher + Send>>,
 }
 
 struct Keys<P> {
@@ -65,6 +66,7 @@ impl<P: PeerId> Guard<P> {
             budget: VerifyBudget::new(VerifyLimits::default()),
             scratch: Vec::new(),
             seals: None,
+            hasher: None,
         }
     }
 
@@ -99,6 +101,14 @@ impl<P: PeerId> Guard<P> {
     #[must_use]
     pub fn sealed(mut self, seals: Seals<P>) -> Self {
         self.seals = Some(seals);
+        self
+    }
+
+    /// The same, with the hash for the chunks of large updates (`Blake3` with the feature `ed25519`). In a signed topic without
+    /// one, large updates are neither published nor taken. All members should have the same.
+    #[must_use]
+    pub fn chunk_hasher(mut self, hasher: impl ChunkHasher + Send + 'static) -> Self {
+        self.hasher = Some(Box::new(hasher));
         self
     }
 
@@ -144,21 +154,39 @@ impl<P: WirePeer> Guard<P> {
         if self.keys.is_some() { Signature::BYTES_MAX + 1 } else { 0 }
     }
 
+    /// What hashes the chunks of large updates, for the gossip machine.
+    pub(crate) fn take_hasher(&mut self) -> Option<Box<dyn ChunkHasher + Send>> {
+        self.hasher.take()
+    }
+
     /// The signature of an own update, or nothing in a topic that is not signed.
     pub(crate) fn seal(&mut self, swarm: SwarmId, data: &Data<P>) -> Bytes {
+        self.seal_as(swarm, data, SignedBody::Whole(&data.body))
+    }
+
+    /// As [`Self::seal`], with what stands for the body.
+    pub(crate) fn seal_as(&mut self, swarm: SwarmId, data: &Data<P>, body: SignedBody<'_>) -> Bytes {
         match self.keys.as_ref().and_then(|keys| keys.signer.as_ref()) {
             Some(signer) => {
-                let signature = sign_update(swarm, data, signer.as_ref(), &mut self.scratch);
-                Bytes::copy_from_slice(signature.as_bytes())
+                self.scratch.clear();
+                update_signing_bytes_with(swarm, data, body, &mut self.scratch);
+                Bytes::copy_from_slice(signer.sign(&self.scratch).as_bytes())
             }
             None => Bytes::new(),
         }
     }
 
     /// Judges an update that is not known yet, sent by `from`.
-    pub(crate) fn judge(&mut self, from: P, swarm: SwarmId, data: &Data<P>, now: Instant) -> Verdict {
+    pub(crate) fn judge(
+        &mut self,
+        from: P,
+        swarm: SwarmId,
+        data: &Data<P>,
+        body: SignedBody<'_>,
+        now: Instant,
+    ) -> Verdict {
         let may_write = self.may_publish(data.origin, data.state, now).is_ok();
-        match self.verify(from, swarm, data, now) {
+        match self.verify_as(from, swarm, data, body, now) {
             Verdict::Pass if !may_write => Verdict::Refuse(Offence::NotAuthorized),
             verdict => verdict,
         }
@@ -166,6 +194,17 @@ impl<P: WirePeer> Guard<P> {
 
     /// Whether an update is signed by its origin, if it must be.
     pub(crate) fn verify(&mut self, from: P, swarm: SwarmId, data: &Data<P>, now: Instant) -> Verdict {
+        self.verify_as(from, swarm, data, SignedBody::Whole(&data.body), now)
+    }
+
+    fn verify_as(
+        &mut self,
+        from: P,
+        swarm: SwarmId,
+        data: &Data<P>,
+        body: SignedBody<'_>,
+        now: Instant,
+    ) -> Verdict {
         let Some(keys) = &self.keys else { return Verdict::Pass };
         if data.signature.is_empty() {
             return Verdict::Forged(Offence::BadSignature);
@@ -173,7 +212,9 @@ impl<P: WirePeer> Guard<P> {
         if !self.budget.take(from, 1, now) {
             return Verdict::Postpone;
         }
-        if verify_update(swarm, data, &data.signature, keys.verifier.as_ref(), &mut self.scratch) {
+        self.scratch.clear();
+        update_signing_bytes_with(swarm, data, body, &mut self.scratch);
+        if keys.verifier.verify(&data.origin, &self.scratch, &data.signature) {
             Verdict::Pass
         } else {
             Verdict::Forged(Offence::BadSignature)

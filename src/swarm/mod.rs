@@ -97,13 +97,14 @@ impl<P: WirePeer> Swarm<P> {
         &mut self,
         from: P,
         message: GossipMessage<P>,
+        frame: Option<&Bytes>,
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) {
         match self {
-            Self::Group(group) => group.handle_gossip(from, message, now, actions),
+            Self::Group(group) => group.handle_gossip(from, message, frame, now, actions),
             other => other.with_topic(now, actions, |topic, now, actions| {
-                topic.handle_gossip(from, message, now, actions);
+                topic.handle_gossip(from, message, frame, now, actions);
             }),
         }
     }

@@ -8,9 +8,9 @@ use bytes::Bytes;
 
 use super::guard::Verdict;
 use super::{Guard, SwarmAction, SwarmActions};
-use crate::authority::{AuthorityChange, AuthorityError, AuthoritySet, WriteRefusal};
+use crate::authority::{AuthorityChange, AuthorityError, AuthoritySet, SignedBody, WriteRefusal};
 use crate::config::{Config, GossipMode};
-use crate::gossip::{Gossip, GossipAction, PublishOptions};
+use crate::gossip::{Gossip, GossipAction, PublishOptions, manifest_body_bytes};
 use crate::id::{Epoch, StateId, SwarmId, UpdateId};
 use crate::io::{Class, Event, Offence, Update};
 use crate::log::Retention;
@@ -83,17 +83,21 @@ impl<P: WirePeer> Topic<P> {
         epoch: Epoch,
         config: &Config,
         options: &TopicOptions<P>,
-        guard: Guard<P>,
+        mut guard: Guard<P>,
         seed: Seed,
         now: Instant,
     ) -> Self {
         let mut gossip = config.gossip.clone();
         gossip.mode = options.mode.unwrap_or(gossip.mode);
         let frame_bytes_max = config.frame_bytes_max;
+        let mut gossip = Gossip::new(local, epoch, gossip, options.retention, frame_bytes_max, seed.fork(2));
+        if guard.is_signed() {
+            gossip.sign_chunks(guard.take_hasher());
+        }
         Self {
             swarm,
             views: Views::new(local, swarm, config.membership.clone(), frame_bytes_max, seed.fork(1), now),
-            gossip: Gossip::new(local, epoch, gossip, options.retention, frame_bytes_max, seed.fork(2)),
+            gossip,
             guard,
             guard_stats: GuardStats::default(),
             authority_changes: Vec::new(),
@@ -141,9 +145,13 @@ impl<P: WirePeer> Topic<P> {
         actions: &mut SwarmActions<P>,
     ) -> UpdateId<P> {
         let (guard, swarm) = (&mut self.guard, self.swarm);
-        let seal = |data: &Data<P>| guard.seal(swarm, data);
-        let sequence =
-            self.gossip.publish_sealed(state, payload, options, seal, now, &mut self.gossip_actions);
+        let sequence = if self.gossip.is_large(payload.len(), guard.seal_bytes_max()) {
+            let seal = |data: &Data<P>, body: SignedBody<'_>| guard.seal_as(swarm, data, body);
+            self.gossip.publish_large(state, payload, options, seal, now, &mut self.gossip_actions)
+        } else {
+            let seal = |data: &Data<P>| guard.seal(swarm, data);
+            self.gossip.publish_sealed(state, payload, options, seal, now, &mut self.gossip_actions)
+        };
         let id = UpdateId { swarm: self.swarm, origin, epoch: self.gossip.epoch(), sequence };
         self.settle(now, actions);
         id
@@ -164,17 +172,18 @@ impl<P: WirePeer> Topic<P> {
         &mut self,
         from: P,
         message: GossipMessage<P>,
+        frame: Option<&Bytes>,
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) {
         if !self.views.is_neighbor(from) {
             self.views.refuse_stranger(from, now, &mut self.view_actions);
         }
-        if matches!(message, GossipMessage::Data(_)) {
+        if carries_updates(&message) {
             self.views.note_use(from, now);
         }
         if self.admits(from, &message, now, actions) {
-            self.gossip.handle_message(from, message, now, &mut self.gossip_actions);
+            self.gossip.handle_framed(from, message, frame, now, &mut self.gossip_actions);
         }
         self.settle(now, actions);
     }
@@ -187,11 +196,19 @@ impl<P: WirePeer> Topic<P> {
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) -> bool {
-        let GossipMessage::Data(data) = message else { return true };
+        let (data, body) = match message {
+            GossipMessage::Data(data) => (data, SignedBody::Whole(&data.body)),
+            GossipMessage::Manifest(data) => {
+                // Its own length is not that of the body, which it says itself.
+                let Some(body_bytes) = manifest_body_bytes(&data.body) else { return true };
+                (data, SignedBody::Digest { body_bytes, digest: &data.body })
+            }
+            _ => return true,
+        };
         if self.gossip.log().knows(data.origin, data.epoch, data.sequence) {
             return true;
         }
-        match self.guard.judge(from, self.swarm, data, now) {
+        match self.guard.judge(from, self.swarm, data, body, now) {
             Verdict::Pass => true,
             Verdict::Refuse(offence) => {
                 self.guard_stats.unauthorized += 1;
@@ -230,6 +247,21 @@ impl<P: WirePeer> Topic<P> {
 
     pub(crate) fn may_publish(&self, local: P, state: StateId, now: Instant) -> Result<(), WriteRefusal> {
         self.guard.may_publish(local, state, now)
+    }
+
+    /// The greatest update that can be published.
+    pub(crate) fn update_bytes_max(&self) -> usize {
+        self.gossip.update_bytes_max()
+    }
+
+    /// Whether an update of this length travels in chunks.
+    pub(crate) fn is_large(&self, bytes: usize) -> bool {
+        self.gossip.is_large(bytes, self.guard.seal_bytes_max())
+    }
+
+    /// Whether large updates can be published.
+    pub(crate) fn can_check_chunks(&self) -> bool {
+        self.gossip.can_check_chunks()
     }
 
     pub(crate) fn can_sign(&self) -> bool {
@@ -305,6 +337,7 @@ impl<P: WirePeer> Topic<P> {
 
     pub(crate) fn stats(&self) -> TopicStats {
         let (bodies, body_bytes) = self.gossip.log().kept();
+        let (assembling, assembling_bytes) = self.gossip.assembling();
         TopicStats {
             gossip: *self.gossip.stats(),
             views: *self.views.stats(),
@@ -314,6 +347,8 @@ impl<P: WirePeer> Topic<P> {
             sources: self.gossip.log().len(),
             bodies,
             body_bytes,
+            assembling,
+            assembling_bytes,
         }
     }
 
@@ -337,8 +372,9 @@ impl<P: WirePeer> Topic<P> {
     fn settle(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         for update in self.gossip.take_unsaid() {
             let (guard, swarm) = (&mut self.guard, self.swarm);
-            let seal = |data: &Data<P>| guard.seal(swarm, data);
-            self.gossip.publish_again(update, seal, now, &mut self.gossip_actions);
+            let seal_bytes = guard.seal_bytes_max();
+            let seal = |data: &Data<P>, body: SignedBody<'_>| guard.seal_as(swarm, data, body);
+            self.gossip.publish_again(update, seal, seal_bytes, now, &mut self.gossip_actions);
         }
         for change in self.authority_changes.drain(..) {
             let event = Event::AuthorityChanged { swarm: self.swarm, change };
@@ -379,12 +415,17 @@ impl<P: WirePeer> Topic<P> {
         for action in self.gossip_actions.drain(..) {
             actions.push(match action {
                 GossipAction::Send { to, message, class, key } => {
-                    if matches!(message, GossipMessage::Data(_)) {
+                    if carries_updates(&message) {
                         self.views.note_use(to, now);
                     }
                     let message = Box::new(Message::Gossip(message));
                     SwarmAction::Send { to, message, class, deadline: None, key }
                 }
+                GossipAction::Forward { to, frame, class } => {
+                    self.views.note_use(to, now);
+                    SwarmAction::Pass { to, frame, class, deadline: None, key: None }
+                }
+                GossipAction::Misbehaved { peer, offence } => SwarmAction::Misbehaved(peer, offence),
                 GossipAction::Deliver(data) => SwarmAction::Event(Event::Delivered(update(self.swarm, data))),
                 GossipAction::Lagged { origin, epoch, sequences, reason } => {
                     SwarmAction::Event(Event::Lagged { swarm: self.swarm, origin, epoch, sequences, reason })
@@ -392,6 +433,11 @@ impl<P: WirePeer> Topic<P> {
             });
         }
     }
+}
+
+/// Whether a link is used for more than news.
+fn carries_updates<P>(message: &GossipMessage<P>) -> bool {
+    matches!(message, GossipMessage::Data(_) | GossipMessage::Manifest(_) | GossipMessage::Chunk(_))
 }
 
 fn update<P>(swarm: SwarmId, data: Data<P>) -> Update<P> {

@@ -10,7 +10,7 @@ use super::message::{
     Data, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem,
     SyncKnown, ViewEntry, Wave,
 };
-use super::{forest, group};
+use super::{chunks, forest, group};
 use crate::id::{Epoch, Priority, StateId, SwarmId, SwarmTag};
 use crate::log::RangeSet;
 use crate::time::Instant;
@@ -175,7 +175,10 @@ impl<'a> FrameReader<'a> {
                 if number == PING { LinkMessage::Ping { token } } else { LinkMessage::Pong { token } };
             return Ok((None, Message::Link(message)));
         }
-        if !(JOIN..=ATTACH).contains(&number) && !(group::JOIN..=group::ACK).contains(&number) {
+        let known = (JOIN..=ATTACH).contains(&number)
+            || (group::JOIN..=group::ACK).contains(&number)
+            || (chunks::MANIFEST..=chunks::CHUNK).contains(&number);
+        if !known {
             return Err(WireError::Kind(kind));
         }
         let swarm = self.tag(kind & SAME_SWARM != 0)?;
@@ -184,6 +187,9 @@ impl<'a> FrameReader<'a> {
                 Message::Membership(read_membership(&mut self.reader, number)?)
             }
             HAVE..=SYNC | WAVE | ATTACH => Message::Gossip(read_gossip(&mut self.reader, number, self.now)?),
+            chunks::MANIFEST..=chunks::CHUNK => {
+                Message::Gossip(chunks::read(&mut self.reader, number, self.now)?)
+            }
             group::JOIN..=group::ACK => Message::Group(group::read(&mut self.reader, number)?),
             _ => Message::Forest(forest::read(&mut self.reader, number)?),
         };
@@ -251,7 +257,7 @@ fn put_kind(out: &mut impl Put, number: u8, same: bool, swarm: SwarmTag) {
     }
 }
 
-fn put_data<P: WirePeer>(out: &mut impl Put, data: &Data<P>, now: Instant) {
+pub(super) fn put_data<P: WirePeer>(out: &mut impl Put, data: &Data<P>, now: Instant) {
     data.origin.encode(out);
     out.put(&data.epoch.0.to_le_bytes());
     out.put_varint(data.sequence);
@@ -267,7 +273,11 @@ fn put_data<P: WirePeer>(out: &mut impl Put, data: &Data<P>, now: Instant) {
     }
 }
 
-fn read_data<P: WirePeer>(reader: &mut Reader<'_>, kind: u8, now: Instant) -> Result<Data<P>, WireError> {
+pub(super) fn read_data<P: WirePeer>(
+    reader: &mut Reader<'_>,
+    kind: u8,
+    now: Instant,
+) -> Result<Data<P>, WireError> {
     let priority = match kind >> 5 & 3 {
         0 => Priority::Background,
         1 => Priority::Normal,
@@ -437,12 +447,20 @@ fn gossip_kind<P>(message: &GossipMessage<P>) -> u8 {
         GossipMessage::Wave(_) => WAVE,
         GossipMessage::Attach { .. } => ATTACH,
         GossipMessage::Sync { .. } => SYNC,
+        GossipMessage::Manifest(_)
+        | GossipMessage::ChunkOffer(_)
+        | GossipMessage::ChunkClaim(_)
+        | GossipMessage::Chunk(_) => chunks::kind(message),
     }
 }
 
 fn put_gossip<P: WirePeer>(out: &mut impl Put, message: &GossipMessage<P>, now: Instant) {
     match message {
         GossipMessage::Data(data) => put_data(out, data, now),
+        GossipMessage::Manifest(data) => chunks::put_manifest(out, data, now),
+        GossipMessage::ChunkOffer(offer) => chunks::put_offer(out, offer),
+        GossipMessage::ChunkClaim(claim) => chunks::put_claim(out, claim),
+        GossipMessage::Chunk(chunk) => chunks::put_chunk(out, chunk),
         GossipMessage::Wave(wave) => put_wave(out, wave, now),
         GossipMessage::Attach { attached } => out.put_u8(u8::from(*attached)),
         GossipMessage::Have { sources } | GossipMessage::Gone { sources } => {

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::chunks::{ChunkClaim, ChunkData, ChunkOffer};
 use super::forest::ForestMessage;
 use super::group::GroupMessage;
 use crate::id::{Epoch, Priority, StateId, SwarmId};
@@ -182,6 +183,14 @@ pub enum GossipMessage<P> {
         /// Whether the sender wants the updates of the shared tree from the receiver.
         attached: bool,
     },
+    /// A large update without its body: the body of the message says how long that is and into which chunks it is cut.
+    Manifest(Data<P>),
+    /// Which chunks of a large update can be had from the sender.
+    ChunkOffer(ChunkOffer<P>),
+    /// Which chunks of a large update the receiver is to send.
+    ChunkClaim(ChunkClaim<P>),
+    /// A chunk of a large update.
+    Chunk(ChunkData<P>),
     /// One page of reconciliation: what the sender knows of the origins from `lower` up to the last item's bound.
     Sync {
         /// The least origin covered; `None` is the least of all.

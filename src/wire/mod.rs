@@ -13,12 +13,15 @@
 //!
 //! "Same swarm" means the swarm of the message before. Numbers are least byte first.
 
+mod chunks;
 mod codec;
 mod forest;
 mod frame;
 mod group;
 mod message;
 
+pub(crate) use chunks::UPDATE_CHUNK_HEADER_BYTES_MAX;
+pub use chunks::{ChunkClaim, ChunkData, ChunkOffer, LargeId};
 pub use codec::{Measure, Put, Reader, WireError, WirePeer};
 pub use forest::{
     Attach, Attached, Chunk, Feed, ForestMessage, LostParent, Plan, StreamNotice, TrackPosition,

@@ -7,9 +7,10 @@ use core::fmt;
 
 use bytes::Bytes;
 
+use crate::authority::ChunkHasher;
 use crate::authority::{Signer, Verifier, VerifyBudget, VerifyLimits};
 use crate::forest::parity::Scheme;
-use crate::forest::seal::{ChunkHasher, FrameHeader, FrameSeal, seal_frame, verify_chunk, verify_seal};
+use crate::forest::seal::{FrameHeader, FrameSeal, seal_frame, verify_chunk, verify_seal};
 use crate::id::{Epoch, PeerId, SwarmId};
 use crate::time::Instant;
 use crate::wire::{Chunk, Put, Reader, WirePeer};

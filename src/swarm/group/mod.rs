@@ -339,10 +339,13 @@ impl<P: WirePeer> Group<P> {
         &mut self,
         from: P,
         message: GossipMessage<P>,
+        frame: Option<&Bytes>,
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) {
-        self.with_topic(now, actions, |topic, now, actions| topic.handle_gossip(from, message, now, actions));
+        self.with_topic(now, actions, |topic, now, actions| {
+            topic.handle_gossip(from, message, frame, now, actions);
+        });
         self.settle(now, actions);
     }
 
