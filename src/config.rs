@@ -1,9 +1,13 @@
 //! Everything that can be set, with its meaning, unit, range, default, and why.
 
+mod defence;
+
 use core::time::Duration;
 
 use crate::error::ConfigError;
 use crate::id::Epoch;
+
+pub use defence::{BudgetConfig, ScoreConfig};
 
 /// The configuration of an [`Engine`](crate::Engine).
 ///
@@ -40,6 +44,10 @@ pub struct Config {
     pub membership: MembershipConfig,
     /// How updates spread.
     pub gossip: GossipConfig,
+    /// What one neighbour may ask and say within one topic.
+    pub budget: BudgetConfig,
+    /// Points for misconduct, and their effects.
+    pub score: ScoreConfig,
     /// Groups: signs of life, the roster, messages for some.
     pub group: GroupConfig,
 }
@@ -140,6 +148,9 @@ pub struct MembershipConfig {
     /// Links that are never swapped, whatever their delay, so that the overlay stays in one piece. From 0 to 32;
     /// default 2.
     pub lasting_links: usize,
+    /// Neighbours whose addresses share a prefix ([`Input::PeerAddress`](crate::Input::PeerAddress)), at most, so that
+    /// nobody surrounds a node from one network. From 1 to 64; default 2. Peers of which no address is told do not count.
+    pub prefix_max: usize,
 }
 
 /// Gossip: eager and lazy push, pull, anti-entropy.
@@ -250,6 +261,8 @@ impl Config {
             egress: EgressConfig::default(),
             membership: MembershipConfig::default(),
             gossip: GossipConfig::default(),
+            budget: BudgetConfig::default(),
+            score: ScoreConfig::default(),
             group: GroupConfig::default(),
         }
     }
@@ -285,6 +298,8 @@ impl Config {
         self.egress.validate()?;
         self.membership.validate()?;
         self.gossip.validate()?;
+        self.budget.validate()?;
+        self.score.validate()?;
         self.group.validate()
     }
 }
@@ -381,6 +396,7 @@ impl Default for MembershipConfig {
             remembered_max: 16,
             swap_interval: Some(Duration::from_secs(1)),
             lasting_links: 2,
+            prefix_max: 2,
         }
     }
 }
@@ -407,7 +423,8 @@ impl MembershipConfig {
         if let Some(interval) = self.swap_interval {
             span("membership.swap_interval", interval, Duration::from_millis(100), HOUR)?;
         }
-        within("membership.lasting_links", self.lasting_links as u64, 0, 32)
+        within("membership.lasting_links", self.lasting_links as u64, 0, 32)?;
+        within("membership.prefix_max", self.prefix_max as u64, 1, 64)
     }
 }
 
@@ -565,6 +582,17 @@ mod tests {
             ("membership.remembered_max", |c| c.membership.remembered_max = 1_025),
             ("membership.swap_interval", |c| c.membership.swap_interval = Some(Duration::ZERO)),
             ("membership.lasting_links", |c| c.membership.lasting_links = 33),
+            ("membership.prefix_max", |c| c.membership.prefix_max = 0),
+            ("budget.wants_per_s", |c| c.budget.wants_per_s = 15),
+            ("budget.news_per_s", |c| c.budget.news_per_s = 15),
+            ("budget.origins_per_s", |c| c.budget.origins_per_s = 0),
+            ("score.distrust_points", |c| c.score.distrust_points = 0),
+            ("score.part_points", |c| c.score.part_points = 19),
+            ("score.refuse_points", |c| c.score.refuse_points = 49),
+            ("score.half_life", |c| c.score.half_life = Duration::ZERO),
+            ("score.refuse_for", |c| c.score.refuse_for = Duration::ZERO),
+            ("score.refuse_max", |c| c.score.refuse_max = Duration::MAX),
+            ("score.refused_max", |c| c.score.refused_max = 0),
             ("gossip.initial_fanout", |c| c.gossip.initial_fanout = 0),
             ("gossip.redundancy_percent", |c| c.gossip.redundancy_percent = 99),
             ("gossip.have_interval", |c| c.gossip.have_interval = Duration::MAX),

@@ -46,6 +46,12 @@ pub(crate) struct Topic {
     /// The mean time a node stays, in seconds, before it crashes or leaves and another comes; 0 for no churn.
     #[arg(long, default_value_t = 0.0, value_parser = non_negative)]
     pub(crate) churn: f64,
+    /// The share of nodes that accept everything and forward nothing, from 0 to 0.9.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    pub(crate) silent: f64,
+    /// The share of nodes that forward everything but the updates themselves, from 0 to 0.9.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    pub(crate) freeload: f64,
     /// Eager feeders to keep, from 1 (a tree) to 3.
     #[arg(long, default_value_t = 1.0, value_parser = redundancy)]
     pub(crate) redundancy: f64,
@@ -102,6 +108,8 @@ pub(crate) fn run(topic: &Topic) -> (TopicReport, Duration) {
     scene.crash_ppm = (topic.crash * 1e6).round() as u32;
     scene.partition = (topic.partition > 0.0).then(|| Duration::from_secs_f64(topic.partition));
     scene.churn = (topic.churn > 0.0).then(|| Duration::from_secs_f64(topic.churn));
+    scene.silent_ppm = (topic.silent * 1e6).round() as u32;
+    scene.freeload_ppm = (topic.freeload * 1e6).round() as u32;
     scene.config.gossip.redundancy_percent = (topic.redundancy * 100.0).round() as u16;
     scene.mode = match topic.mode {
         ModeArg::Push => GossipMode::Push,

@@ -31,6 +31,8 @@ pub(crate) fn play() -> ExitCode {
         crash: 0.0,
         partition: 0.0,
         churn: 0.0,
+        silent: 0.0,
+        freeload: 0.0,
         redundancy: 1.0,
         mode: ModeArg::Hybrid,
         reliable: false,

@@ -11,11 +11,13 @@
 //! | `route.rs` | to whom the updates of a source are pushed |
 //! | `announce.rs` | who is told of updates that were not pushed |
 //! | `pull.rs` | what is asked of whom, and when again |
+//! | `conduct.rs` | what neighbours may ask and say, and what they are trusted with |
 //! | `page.rs` | how lists are cut to fit frames |
 //! | `sync.rs` | reconciliation between two neighbours |
 //! | `wave.rs` | the trees of hot sources, and the one that cold sources share |
 
 mod announce;
+mod conduct;
 mod page;
 mod peers;
 mod pull;
@@ -38,6 +40,7 @@ use crate::stats::GossipStats;
 use crate::time::Instant;
 use crate::wire::{Data, GossipMessage, SourceRanges, WirePeer};
 use announce::Announcer;
+use conduct::Conduct;
 use peers::{Peers, Slots};
 use pull::{Cause, Puller};
 use route::Routes;
@@ -78,6 +81,16 @@ pub enum GossipAction<P> {
         /// Why.
         reason: LagReason,
     },
+    /// A neighbour asked or said more than its budget allows; told once a second at most.
+    Flooding {
+        /// Who.
+        peer: P,
+    },
+    /// A neighbour brings nothing, though it could: it should be one no more.
+    Part {
+        /// Who.
+        peer: P,
+    },
 }
 
 /// How an update is published.
@@ -112,6 +125,7 @@ pub struct Gossip<P: WirePeer> {
     routes: Routes,
     announcer: Announcer,
     puller: Puller,
+    conduct: Conduct,
     syncer: Syncer,
     shared: SharedTree<P>,
     pulse: Pulse,
@@ -149,6 +163,7 @@ impl<P: WirePeer> Gossip<P> {
             routes: Routes::new(&config),
             announcer: Announcer::default(),
             puller: Puller::new(&config),
+            conduct: Conduct::default(),
             syncer: Syncer::new(&config),
             shared: SharedTree::default(),
             pulse: Pulse::default(),
@@ -241,6 +256,7 @@ impl<P: WirePeer> Gossip<P> {
     pub fn neighbor_up(&mut self, peer: P, now: Instant) {
         let Some(slot) = self.peers.add(peer) else { return };
         self.routes.neighbor_up(slot);
+        self.conduct.neighbor_up(slot);
         self.syncer.neighbor_up(slot, now, &mut self.rng);
         self.shared_neighbor_up(slot, now);
     }
@@ -267,8 +283,21 @@ impl<P: WirePeer> Gossip<P> {
         self.announcer.note_loss(now);
     }
 
-    /// A message from a peer. Data is welcome from anybody; the rest is heeded from neighbours only.
+    /// A message from a peer. Data is welcome from anybody; the rest is heeded from neighbours only. What exceeds the
+    /// sender's budget is dropped.
     pub fn handle_message(
+        &mut self,
+        from: P,
+        message: GossipMessage<P>,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        if self.admit(from, &message, now, actions) {
+            self.handle_admitted(from, message, now, actions);
+        }
+    }
+
+    pub(crate) fn handle_admitted(
         &mut self,
         from: P,
         message: GossipMessage<P>,
@@ -313,6 +342,7 @@ impl<P: WirePeer> Gossip<P> {
             self.forget(source);
         }
         self.dropped = dropped;
+        self.conduct.refresh(now);
         self.tend_trees(now, actions);
         self.announce_tail(now, actions);
         if self.announcer.is_due(now) {
@@ -370,6 +400,9 @@ impl<P: WirePeer> Gossip<P> {
             Receipt::New { source, given_up } => {
                 self.report_lag(source, &given_up, LagReason::WindowFull, actions);
                 let holders = self.settle(source, data.sequence, data.pulled, now);
+                if let Some(slot) = slot {
+                    self.note_brought(slot, &data, true, now);
+                }
                 if data.pulled {
                     self.stats.pulled += 1;
                 } else if let Some(slot) = slot {
@@ -389,6 +422,9 @@ impl<P: WirePeer> Gossip<P> {
             Receipt::Duplicate { source } => {
                 self.stats.duplicates += 1;
                 self.announcer.mark(source, data.sequence..data.sequence + 1, from);
+                if let Some(slot) = slot {
+                    self.note_brought(slot, &data, false, now);
+                }
                 if let (Some(slot), false) = (slot, data.pulled) {
                     self.on_duplicate(source, &data, slot, actions);
                 }
@@ -480,13 +516,14 @@ impl<P: WirePeer> Gossip<P> {
         }
         if self.routes.has_own_tree(source) {
             // Anybody else may be fed from here. Who announces what is missing is not.
-            if let Some(slot) = self.routes.other_feeder(source) {
+            if let Some(slot) = self.routes.other_feeder(source, self.conduct.distrusted()) {
                 self.graft(source, slot, actions);
             }
             return;
         }
         let candidates = self.peers.all() & !self.routes.pushes(source);
         let candidates = if candidates.is_empty() { self.peers.all() } else { candidates };
+        let candidates = candidates.unless_empty(candidates & !self.conduct.distrusted());
         if let Some(slot) = candidates.pick(&mut self.rng) {
             self.graft(source, slot, actions);
         }

@@ -194,12 +194,12 @@ impl Routes {
     }
 
     /// The neighbour that should feed a source's updates, if it does not yet.
-    pub(super) fn choose(&self, source: SourceIndex) -> Option<u8> {
+    pub(super) fn choose(&self, source: SourceIndex, avoid: Slots) -> Option<u8> {
         let route = self.routes.get(source.0 as usize)?;
         let full = route.feeders & !route.partial_feeders;
         let growth = route.growth.as_ref()?;
         let current = if self.full_feeders == 1 { full.iter().next() } else { None };
-        growth.best(current).filter(|&slot| route.own_feeder != Some(slot) || !full.contains(slot))
+        growth.best(current, avoid).filter(|&slot| route.own_feeder != Some(slot) || !full.contains(slot))
     }
 
     /// `slot` was asked to be the feeder. Another one goes on until it proves the slower.
@@ -215,8 +215,22 @@ impl Routes {
     }
 
     /// The best way that is left to a source whose feeder is gone.
-    pub(super) fn other_feeder(&self, source: SourceIndex) -> Option<u8> {
-        self.routes.get(source.0 as usize)?.growth.as_ref()?.best(None)
+    pub(super) fn other_feeder(&self, source: SourceIndex, avoid: Slots) -> Option<u8> {
+        self.routes.get(source.0 as usize)?.growth.as_ref()?.best(None, avoid)
+    }
+
+    /// Who should have pushed an update.
+    pub(super) fn own_feeder(&self, source: SourceIndex) -> Option<u8> {
+        let route = self.routes.get(source.0 as usize)?;
+        route.own_feeder.filter(|&slot| route.feeders.contains(slot))
+    }
+
+    /// The hot sources that `slot` feeds along trees of their own.
+    pub(super) fn fed_by(&self, slot: u8, now: Instant) -> Vec<SourceIndex> {
+        let fed = self.routes.iter().enumerate().filter(|(_, route)| {
+            route.own_from.is_some() && route.own_feeder == Some(slot) && route.last_born + OWN_TREE_MAX > now
+        });
+        fed.map(|(index, _)| SourceIndex(index as u32)).collect()
     }
 
     pub(super) fn has_own_tree(&self, source: SourceIndex) -> bool {

@@ -1,7 +1,7 @@
 //! The scene in which topics are measured: everybody joins through one contact, a calm, then messages, and in their middle
 //! whatever goes wrong.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
@@ -9,13 +9,13 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Birth, NetworkConfig, NodeId, Observer, World, body_bytes};
+use super::{Birth, Fault, NetworkConfig, NodeId, Observer, World, body_bytes};
 use crate::config::{Config, GossipMode};
 use crate::engine::Engine;
 use crate::gossip::PublishOptions;
 use crate::id::{Epoch, StateId, SwarmId, UpdateId};
 use crate::io::{Event, Update};
-use crate::rng::{Rng, Seed};
+use crate::rng::{Rng, Seed, mix};
 use crate::stats::{GossipStats, Histogram};
 use crate::swarm::TopicOptions;
 use crate::time::Instant;
@@ -77,6 +77,12 @@ pub struct TopicScene {
     /// The mean time that a node stays before it crashes (half of them) or leaves, and another joins in its place, from the
     /// first message on. The contact stays.
     pub churn: Option<Duration>,
+    /// The share of the nodes, in parts per million, that accept everything and forward nothing, all their lives
+    /// ([`Fault::Silent`]). The contact is none of them; what is reported is of the others.
+    pub silent_ppm: u32,
+    /// The share that forwards everything but the updates themselves, so that it looks useful ([`Fault::Freeload`]);
+    /// likewise.
+    pub freeload_ppm: u32,
     /// The configuration of every node.
     pub config: Config,
     /// How bodies travel.
@@ -100,6 +106,8 @@ impl TopicScene {
             crash_ppm: 0,
             partition: None,
             churn: None,
+            silent_ppm: 0,
+            freeload_ppm: 0,
             config: match nodes {
                 0..50 => Config::small(),
                 50..=500 => Config::medium(),
@@ -205,6 +213,8 @@ struct Tally {
     catch_ups: u64,
     repeated: u64,
     joined_at: Vec<Option<Instant>>,
+    /// Nodes of which nothing is asked.
+    exempt: BTreeSet<NodeId>,
     lagged: Vec<(NodeId, UpdateId<NodeId>)>,
 }
 
@@ -248,6 +258,9 @@ impl Tally {
         }
         let message = &mut self.messages[message];
         let was_there = self.joined_at[node as usize].is_some_and(|since| since <= message.published);
+        if self.exempt.contains(&node) {
+            return;
+        }
         if was_there {
             self.delay_us.record((now - message.published).as_micros() as u64);
         } else {
@@ -454,7 +467,7 @@ impl<'a> Run<'a> {
     fn split(&mut self) -> Option<Instant> {
         let span = self.scene.partition?;
         let seed = self.rng.next_u64();
-        self.world.partition(|node| (crate::rng::mix(seed ^ node) & 1) as u8);
+        self.world.partition(|node| (mix(seed ^ node) & 1) as u8);
         Some(self.world.now() + span)
     }
 
@@ -522,7 +535,8 @@ impl<'a> Run<'a> {
     /// Nodes that are up, with the time since which they are.
     fn present(&self) -> Vec<(NodeId, Instant)> {
         let joined_at = &self.world.observer().joined_at;
-        let up = self.world.hosts().map(|(node, _)| node);
+        let exempt = &self.world.observer().exempt;
+        let up = self.world.hosts().map(|(node, _)| node).filter(|node| !exempt.contains(node));
         up.filter_map(|node| Some((node, joined_at.get(node as usize).copied()??))).collect()
     }
 
@@ -578,7 +592,7 @@ impl<'a> Run<'a> {
     /// A new node, which joins through the contact.
     fn add(&mut self) -> NodeId {
         let scene = self.scene;
-        self.world.add(|birth| {
+        let node = self.world.add(|birth| {
             let Birth { node, seed, now, life } = birth;
             let mut config = scene.config.clone();
             config.epoch = Epoch(life);
@@ -588,7 +602,23 @@ impl<'a> Run<'a> {
             let options = TopicOptions::through(contact).mode(scene.mode);
             engine.join_topic(TOPIC, options, now).expect("a fresh engine can join");
             engine
-        })
+        });
+        if let Some(fault) = self.fault(node) {
+            self.world.set_fault(node, Some(fault));
+            self.world.observer_mut().exempt.insert(node);
+        }
+        node
+    }
+
+    fn fault(&self, node: NodeId) -> Option<Fault> {
+        let draw = (mix(self.scene.seed ^ mix(node)) % 1_000_000) as u32;
+        let (silent, freeload) = (self.scene.silent_ppm, self.scene.freeload_ppm);
+        match draw {
+            _ if node == 0 => None,
+            _ if draw < silent => Some(Fault::Silent),
+            _ if draw < silent + freeload => Some(Fault::Freeload),
+            _ => None,
+        }
     }
 
     fn plan_departure(&mut self, node: NodeId) {
