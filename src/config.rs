@@ -65,7 +65,7 @@ pub struct LinkConfig {
     /// finds a dead neighbour after 2 s in the median.
     pub ping_after: Duration,
     /// The least silence after which a neighbour counts as lost; the timeout adapts to the measured round-trip time
-    /// between this and `silence_max`. From 100 ms to 1 h; default 2.55 s: a host may sleep for 1.4 s after it was pinged.
+    /// between this and `silence_max`. From 100 ms to 1 h; default 2.45 s: a host may sleep for 1.3 s after it was pinged.
     pub silence_min: Duration,
     /// The greatest such silence. From `silence_min` to 1 h; default 5 s.
     pub silence_max: Duration,
@@ -166,6 +166,15 @@ pub struct GossipConfig {
     /// Eager feeders to keep, in percent: 100 is a tree, 200 every update twice, 120 a second feeder for one update in
     /// five. From 100 to 300; default 100.
     pub redundancy_percent: u16,
+    /// The share of the updates that must come by push, in thousandths, or `None` to keep `redundancy_percent` whatever
+    /// happens. Where more come late, on request, the node takes half a feeder more every two seconds, and gives it back once
+    /// none does. From 500 to 1,000; default `None`; 999 in [`Config::alerts`].
+    pub adaptive_threshold_permille: Option<u16>,
+    /// Up to where that may raise the redundancy, in percent. From `redundancy_percent` to 300; default 300.
+    pub redundancy_max_percent: u16,
+    /// Whether urgent updates go over every link and not along trees: the fastest way and the surest, at as many copies as a
+    /// node has neighbours but one. All members should have the same. Default no; yes in [`Config::alerts`].
+    pub flood_urgent: bool,
     /// The time between announcements, each to another neighbour, of all that it was not told yet; with more than eight
     /// neighbours it is as much shorter. From 0 to 10 s; default 300 ms.
     pub have_interval: Duration,
@@ -286,6 +295,21 @@ impl Config {
         config
     }
 
+    /// Few messages that everybody must have at once: each comes twice, where that is not enough three times, and urgent ones
+    /// over every link. For more than 500 peers; with less, `membership` and `gossip.initial_fanout` are better taken from
+    /// [`Self::medium`].
+    ///
+    /// It suits the move from a network that floods, too: begin with `redundancy_percent` at 300 and lower it while
+    /// [`GossipStats::pulled`](crate::GossipStats::pulled) stays small.
+    pub fn alerts() -> Self {
+        let mut config = Self::large();
+        config.gossip.redundancy_percent = 200;
+        config.gossip.adaptive_threshold_permille = Some(999);
+        config.gossip.flood_urgent = true;
+        config.gossip.have_interval = Duration::from_millis(100);
+        config
+    }
+
     /// Checks every field; [`Engine::new`](crate::Engine::new) does it too.
     ///
     /// # Errors
@@ -315,7 +339,7 @@ impl Default for LinkConfig {
         Self {
             links_max: 1_024,
             ping_after: Duration::from_millis(1_100),
-            silence_min: Duration::from_millis(2_550),
+            silence_min: Duration::from_millis(2_450),
             silence_max: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
             linger: Duration::from_secs(3),
@@ -434,6 +458,9 @@ impl Default for GossipConfig {
             mode: GossipMode::Hybrid,
             initial_fanout: 4,
             redundancy_percent: 100,
+            adaptive_threshold_permille: None,
+            redundancy_max_percent: 300,
+            flood_urgent: false,
             have_interval: Duration::from_millis(300),
             want_delay_min: Duration::from_millis(10),
             sync_interval_min: Duration::from_millis(500),
@@ -456,6 +483,11 @@ impl GossipConfig {
         let ten_ms = Duration::from_millis(10);
         within("gossip.initial_fanout", self.initial_fanout as u64, 1, 64)?;
         within("gossip.redundancy_percent", u64::from(self.redundancy_percent), 100, 300)?;
+        if let Some(threshold) = self.adaptive_threshold_permille {
+            within("gossip.adaptive_threshold_permille", u64::from(threshold), 500, 1_000)?;
+        }
+        let (least, most) = (u64::from(self.redundancy_percent), u64::from(self.redundancy_max_percent));
+        within("gossip.redundancy_max_percent", most, least, 300)?;
         span("gossip.have_interval", self.have_interval, Duration::ZERO, ten_s)?;
         span("gossip.want_delay_min", self.want_delay_min, Duration::ZERO, ten_s)?;
         span("gossip.sync_interval_min", self.sync_interval_min, ten_ms, HOUR)?;
@@ -540,7 +572,7 @@ mod tests {
 
     #[test]
     fn presets_are_valid() {
-        for config in [Config::small(), Config::medium(), Config::large(), Config::huge()] {
+        for config in [Config::small(), Config::medium(), Config::large(), Config::huge(), Config::alerts()] {
             assert_eq!(config.validate(), Ok(()));
         }
     }
@@ -595,6 +627,8 @@ mod tests {
             ("score.refused_max", |c| c.score.refused_max = 0),
             ("gossip.initial_fanout", |c| c.gossip.initial_fanout = 0),
             ("gossip.redundancy_percent", |c| c.gossip.redundancy_percent = 99),
+            ("gossip.redundancy_max_percent", |c| c.gossip.redundancy_max_percent = 99),
+            ("gossip.adaptive_threshold_permille", |c| c.gossip.adaptive_threshold_permille = Some(499)),
             ("gossip.have_interval", |c| c.gossip.have_interval = Duration::MAX),
             ("gossip.want_delay_min", |c| c.gossip.want_delay_min = Duration::MAX),
             ("gossip.sync_interval_min", |c| c.gossip.sync_interval_min = Duration::ZERO),

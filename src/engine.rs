@@ -94,6 +94,9 @@ const FRAME_HEADER_BYTES: usize = 1;
 /// A peer is told at most this often that a swarm is not joined here.
 const DISOWN_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The points for a second in which a peer sends three times as much as it may, or more.
+const GROSS_FLOOD_POINTS: u32 = 100;
+
 /// The least time between two wake-ups. Machines ask for "at once" now and then; none may make a host spin.
 const TICK: Duration = Duration::from_micros(1);
 
@@ -440,7 +443,7 @@ impl<P: WirePeer> Engine<P> {
                 self.misbehaved(from, Offence::Flooding);
             }
             if gross {
-                self.blame(from, self.config.score.refuse_points);
+                self.blame(from, GROSS_FLOOD_POINTS);
             }
             return;
         }

@@ -54,14 +54,14 @@ impl Link {
         self.budget.admit(bytes, config, now)
     }
 
-    /// Notes a frame beyond the budget. True if it is far beyond: in one second more than may come in three.
+    /// Notes a frame beyond the budget. True, once in a second, if it is far beyond: twice the rate on top of it.
     pub(crate) fn is_gross(&mut self, config: &LinkConfig, now: Instant) -> bool {
         let excess = &mut self.budget.excess;
         if now - excess.0 >= Duration::from_secs(1) {
             *excess = (now, 0);
         }
         excess.1 = excess.1.saturating_add(1);
-        excess.1 > config.inbound_frames_per_s.saturating_mul(2)
+        excess.1 == config.inbound_frames_per_s.saturating_mul(2)
     }
 
     /// Whether this flood was not reported yet.

@@ -47,6 +47,9 @@ pub struct GossipStats {
     pub unfed: u64,
     /// Neighbours that lost their part as feeders for it; see [`ScoreConfig`](crate::ScoreConfig).
     pub distrusted: u64,
+    /// Times that the number of eager feeders was raised or lowered; see
+    /// [`GossipConfig::adaptive_threshold_permille`](crate::GossipConfig::adaptive_threshold_permille).
+    pub redundancy_changes: u64,
     /// Messages dropped because their sender was over its budget; see [`BudgetConfig`](crate::BudgetConfig).
     pub over_budget: u64,
     /// Missing ranges left to reconciliation because no holder answered.

@@ -33,6 +33,8 @@ pub(crate) fn play() -> ExitCode {
         churn: 0.0,
         silent: 0.0,
         freeload: 0.0,
+        flood: None,
+        alerts: false,
         redundancy: 1.0,
         mode: ModeArg::Hybrid,
         reliable: false,

@@ -27,6 +27,12 @@ const UNFED_UNTRIED: u32 = 10;
 /// Points off for an update that a neighbour brought first.
 const BROUGHT: u32 = 2;
 
+/// Updates that test a tree.
+const TESTS: u32 = 2;
+
+/// A shared tree that was not in use for so long is tested again.
+const TEST_AGAIN: Duration = Duration::from_secs(60);
+
 /// An excess is reported once in this time.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -45,6 +51,8 @@ pub(super) struct Conduct {
     distrusted: Slots,
     /// Those that have brought updates of others.
     proven: Slots,
+    /// When the shared tree carried something last, and how much without a long break.
+    shared_carried: (Instant, u32),
     /// Peers that are no neighbours share one budget.
     strangers: Record,
 }
@@ -93,6 +101,26 @@ impl Conduct {
 
     pub(super) fn distrusted(&self) -> Slots {
         self.distrusted
+    }
+
+    /// Who should not feed this node, if there is another. Once bitten, it takes only those that have proved themselves.
+    pub(super) fn avoid(&self) -> Slots {
+        if self.distrusted.is_empty() { Slots::NONE } else { !self.proven | self.distrusted }
+    }
+
+    /// Whether an update along a tree is to be announced at once, too: the first few show who does not pass them on.
+    ///
+    /// Only where somebody was found out already: among the honest it would bring nothing but announcements.
+    pub(super) fn tests(&mut self, own_tree: bool, carried: u32, now: Instant) -> bool {
+        if own_tree || self.distrusted.is_empty() {
+            return carried <= TESTS && !self.distrusted.is_empty();
+        }
+        let (last, count) = &mut self.shared_carried;
+        if now - *last > TEST_AGAIN {
+            *count = 0;
+        }
+        (*last, *count) = (now, count.saturating_add(1));
+        *count <= TESTS
     }
 
     pub(super) fn is_proven(&self, slot: u8) -> bool {
@@ -228,7 +256,7 @@ impl<P: WirePeer> Gossip<P> {
     /// A neighbour has lost its trust: where it feeds this node, another is asked to.
     fn replace_feeder(&mut self, slot: u8, now: Instant, actions: &mut Vec<GossipAction<P>>) {
         self.replace_parent(slot, now, actions);
-        let avoid = self.conduct.distrusted();
+        let avoid = self.conduct.avoid();
         for source in self.routes.fed_by(slot, now) {
             if let Some(other) = self.routes.other_feeder(source, avoid) {
                 self.graft(source, other, actions);

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `mod.rs` | the way of an update: in, to the application, on |
 //! | `route.rs` | to whom the updates of a source are pushed |
+//! | `adapt.rs` | how many eager feeders are kept |
 //! | `announce.rs` | who is told of updates that were not pushed |
 //! | `pull.rs` | what is asked of whom, and when again |
 //! | `conduct.rs` | what neighbours may ask and say, and what they are trusted with |
@@ -16,6 +17,7 @@
 //! | `sync.rs` | reconciliation between two neighbours |
 //! | `wave.rs` | the trees of hot sources, and the one that cold sources share |
 
+mod adapt;
 mod announce;
 mod conduct;
 mod page;
@@ -39,6 +41,7 @@ use crate::rng::{Rng, Seed, mix};
 use crate::stats::GossipStats;
 use crate::time::Instant;
 use crate::wire::{Data, GossipMessage, SourceRanges, WirePeer};
+use adapt::Adapter;
 use announce::Announcer;
 use conduct::Conduct;
 use peers::{Peers, Slots};
@@ -126,6 +129,7 @@ pub struct Gossip<P: WirePeer> {
     announcer: Announcer,
     puller: Puller,
     conduct: Conduct,
+    adapter: Adapter,
     syncer: Syncer,
     shared: SharedTree<P>,
     pulse: Pulse,
@@ -164,6 +168,7 @@ impl<P: WirePeer> Gossip<P> {
             announcer: Announcer::default(),
             puller: Puller::new(&config),
             conduct: Conduct::default(),
+            adapter: Adapter::new(&config),
             syncer: Syncer::new(&config),
             shared: SharedTree::default(),
             pulse: Pulse::default(),
@@ -374,6 +379,12 @@ impl<P: WirePeer> Gossip<P> {
         self.epoch
     }
 
+    /// The redundancy that is aimed at now, in percent: [`GossipConfig::redundancy_percent`], or more while updates come
+    /// late and [`GossipConfig::adaptive_threshold_permille`] does not allow it.
+    pub fn redundancy_percent(&self) -> u16 {
+        self.adapter.percent()
+    }
+
     /// Counters since the machine was made.
     pub fn stats(&self) -> &GossipStats {
         &self.stats
@@ -403,6 +414,10 @@ impl<P: WirePeer> Gossip<P> {
                 if let Some(slot) = slot {
                     self.note_brought(slot, &data, true, now);
                 }
+                if let Some(percent) = self.adapter.note(data.pulled, now) {
+                    self.routes.set_redundancy(percent);
+                    self.stats.redundancy_changes += 1;
+                }
                 if data.pulled {
                     self.stats.pulled += 1;
                 } else if let Some(slot) = slot {
@@ -425,7 +440,8 @@ impl<P: WirePeer> Gossip<P> {
                 if let Some(slot) = slot {
                     self.note_brought(slot, &data, false, now);
                 }
-                if let (Some(slot), false) = (slot, data.pulled) {
+                let of_a_tree = !data.pulled && !self.floods(&data);
+                if let (Some(slot), true) = (slot, of_a_tree) {
                     self.on_duplicate(source, &data, slot, actions);
                 }
             }
@@ -456,6 +472,8 @@ impl<P: WirePeer> Gossip<P> {
         let late = data.pulled && now - data.born > PUSH_AGE_MAX;
         let targets = if self.config.mode == GossipMode::Pull || late {
             Slots::NONE
+        } else if self.floods(data) {
+            self.peers.all() & !have_it
         } else {
             let shared = self.shared.links();
             self.routes.targets(source, data.origin.digest(), data.sequence, data.born, shared) & !have_it
@@ -469,12 +487,19 @@ impl<P: WirePeer> Gossip<P> {
         }
         if self.config.mode != GossipMode::Push && self.peers.len() > (targets | have_it).len() {
             self.announcer.note(source, data.sequence, targets | have_it);
-            if self.config.mode == GossipMode::Pull || self.announcer.is_full() {
+            let own_tree = self.routes.has_own_tree(source);
+            let tests = self.conduct.tests(own_tree, self.routes.carried(source), now);
+            if self.config.mode == GossipMode::Pull || self.announcer.is_full() || tests && !late {
                 self.announce_all(actions);
             } else {
                 self.announcer.wake(now, self.config.have_interval, &mut self.rng);
             }
         }
+    }
+
+    /// Whether an update goes over every link, whatever the trees say.
+    fn floods(&self, data: &Data<P>) -> bool {
+        self.config.flood_urgent && data.priority == Priority::Urgent
     }
 
     fn send_data(&mut self, slot: u8, data: Data<P>, actions: &mut Vec<GossipAction<P>>) {
@@ -516,7 +541,7 @@ impl<P: WirePeer> Gossip<P> {
         }
         if self.routes.has_own_tree(source) {
             // Anybody else may be fed from here. Who announces what is missing is not.
-            if let Some(slot) = self.routes.other_feeder(source, self.conduct.distrusted()) {
+            if let Some(slot) = self.routes.other_feeder(source, self.conduct.avoid()) {
                 self.graft(source, slot, actions);
             }
             return;

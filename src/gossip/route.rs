@@ -47,6 +47,8 @@ struct Route {
     refused: Slots,
     /// Updates published from then on go along the source's own tree.
     own_from: Option<Instant>,
+    /// Updates that went along it.
+    carried: u32,
     /// Neighbours that get every update along that tree.
     children: Slots,
     growth: Option<Box<Growth>>,
@@ -81,6 +83,11 @@ impl Routes {
             extra_percent: (config.redundancy_percent % 100) as u8,
             undecided: VecDeque::new(),
         }
+    }
+
+    pub(super) fn set_redundancy(&mut self, percent: u16) {
+        self.full_feeders = usize::from(percent / 100);
+        self.extra_percent = (percent % 100) as u8;
     }
 
     pub(super) fn neighbor_up(&mut self, slot: u8) {
@@ -142,11 +149,12 @@ impl Routes {
         let route = self.route(source, origin_digest);
         route.updates = route.updates.saturating_add(1);
         if born - route.last_born > OWN_TREE_MAX {
-            (route.own_from, route.growth) = (None, None);
+            (route.own_from, route.growth, route.carried) = (None, None, 0);
             (route.children, route.refused) = (Slots::NONE, Slots::NONE);
         }
         route.last_born = route.last_born.max(born);
         let all = if route.own_from.is_some_and(|from| from <= born) {
+            route.carried = route.carried.saturating_add(1);
             route.children
         } else if let Some(links) = shared {
             (links | route.asked) & !route.refused
@@ -235,6 +243,11 @@ impl Routes {
 
     pub(super) fn has_own_tree(&self, source: SourceIndex) -> bool {
         self.routes.get(source.0 as usize).is_some_and(|route| route.own_from.is_some())
+    }
+
+    /// Updates that went along the source's own tree.
+    pub(super) fn carried(&self, source: SourceIndex) -> u32 {
+        self.routes.get(source.0 as usize).map_or(0, |route| route.carried)
     }
 
     pub(super) fn is_feeder(&self, source: SourceIndex, slot: u8) -> bool {

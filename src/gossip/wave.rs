@@ -270,8 +270,7 @@ impl<P: WirePeer> Gossip<P> {
     /// An update that should have come along the shared tree has to be asked of `slot`.
     pub(super) fn on_shared_miss(&mut self, slot: u8) {
         self.shared.misses = self.shared.misses.saturating_add(1);
-        // One that has never brought anything is given up at once.
-        let untried = self.shared.parent.is_none_or(|parent| !self.conduct.is_proven(parent));
+        let untried = self.shared.parent.is_none_or(|parent| self.conduct.avoid().contains(parent));
         if untried || self.shared.misses >= 2 {
             self.shared.better = Some(slot);
         }
@@ -393,7 +392,7 @@ impl<P: WirePeer> Gossip<P> {
     }
 
     fn choose_feeder(&mut self, source: SourceIndex, actions: &mut Vec<GossipAction<P>>) {
-        let Some(slot) = self.routes.choose(source, self.conduct.distrusted()) else { return };
+        let Some(slot) = self.routes.choose(source, self.conduct.avoid()) else { return };
         self.graft(source, slot, actions);
         self.routes.set_feeder(source, slot);
     }
@@ -451,7 +450,7 @@ impl<P: WirePeer> Gossip<P> {
 
     fn choose_parent(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
         let before = self.shared.parent;
-        let avoid = self.conduct.distrusted();
+        let avoid = self.conduct.avoid();
         let best = self.shared.growth.as_ref().and_then(|growth| growth.best(before, avoid));
         if best == before {
             return;

@@ -1,6 +1,8 @@
 //! The scene in which topics are measured: everybody joins through one contact, a calm, then messages, and in their middle
 //! whatever goes wrong.
 
+mod flood;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,12 +15,15 @@ use super::{Birth, Fault, NetworkConfig, NodeId, Observer, World, body_bytes};
 use crate::config::{Config, GossipMode};
 use crate::engine::Engine;
 use crate::gossip::PublishOptions;
-use crate::id::{Epoch, StateId, SwarmId, UpdateId};
+use crate::id::{Epoch, Priority, StateId, SwarmId, UpdateId};
 use crate::io::{Event, Update};
 use crate::rng::{Rng, Seed, mix};
 use crate::stats::{GossipStats, Histogram};
 use crate::swarm::TopicOptions;
 use crate::time::Instant;
+use flood::Flood;
+
+pub use flood::FloodReport;
 
 /// The topic of the scene.
 const TOPIC: SwarmId = SwarmId::from_name("scene");
@@ -83,8 +88,13 @@ pub struct TopicScene {
     /// The share that forwards everything but the updates themselves, so that it looks useful ([`Fault::Freeload`]);
     /// likewise.
     pub freeload_ppm: u32,
+    /// One node floods its neighbours while messages flow, at so many times the frames that each of them allows it
+    /// ([`LinkConfig::inbound_frames_per_s`](crate::LinkConfig::inbound_frames_per_s)).
+    pub flood: Option<u32>,
     /// The configuration of every node.
     pub config: Config,
+    /// How urgent the messages are.
+    pub priority: Priority,
     /// How bodies travel.
     pub mode: GossipMode,
     /// Everything random comes from here.
@@ -108,12 +118,14 @@ impl TopicScene {
             churn: None,
             silent_ppm: 0,
             freeload_ppm: 0,
+            flood: None,
             config: match nodes {
                 0..50 => Config::small(),
                 50..=500 => Config::medium(),
                 501..=100_000 => Config::large(),
                 _ => Config::huge(),
             },
+            priority: Priority::Normal,
             mode: GossipMode::Hybrid,
             seed: 1,
         }
@@ -175,6 +187,8 @@ pub struct TopicReport {
     pub merge_s: Option<f64>,
     /// How long after it everybody knew the same updates.
     pub equal_state_s: Option<f64>,
+    /// What a flood brought about.
+    pub flood: Option<FloodReport>,
     /// Bytes that a node sends in a second while nothing is published.
     pub idle_bytes_per_s: f64,
     /// The mean number of neighbours at the end.
@@ -310,6 +324,7 @@ struct Run<'a> {
     /// When each node will go, if it will.
     departures: BTreeMap<(Instant, NodeId), ()>,
     heap_before: u64,
+    flood: Option<Flood>,
     end: Instant,
 }
 
@@ -329,6 +344,7 @@ impl<'a> Run<'a> {
             past: GossipStats::default(),
             departures: BTreeMap::new(),
             heap_before,
+            flood: None,
             end,
         }
     }
@@ -338,7 +354,9 @@ impl<'a> Run<'a> {
         let idle_bytes_per_s = self.calm();
         let cpu_before = self.probe.cpu_ns();
         self.world.metrics_mut().reset();
+        self.begin_flood();
         let (crashed, healed) = self.publish();
+        let flood = self.end_flood();
         let cpu_ns = self.probe.cpu_ns() - cpu_before;
         let traffic = self.world.metrics().total();
         let deliveries = self.world.observer().deliveries;
@@ -371,6 +389,7 @@ impl<'a> Run<'a> {
             recovery_s: crashed.map(|at| self.recovery(at, &present)),
             merge_s,
             equal_state_s,
+            flood,
             idle_bytes_per_s,
             degree_mean: ratio(degrees as u64, self.world.hosts().count() as u64),
             heap_bytes_per_node: heap / u64::from(self.scene.nodes),
@@ -442,8 +461,9 @@ impl<'a> Run<'a> {
         };
         let nodes = self.world.node_count();
         let payload = Bytes::from(payload);
+        let options = PublishOptions { priority: self.scene.priority, ..PublishOptions::default() };
         let published = self.world.with_host(origin, |host, now| {
-            host.publish(TOPIC, StateId(0), payload, PublishOptions::default(), now).map(|id| (id, now))
+            host.publish(TOPIC, StateId(0), payload, options, now).map(|id| (id, now))
         });
         if let Some(Ok((id, now))) = published {
             self.world.observer_mut().publish(id, nodes, now);
@@ -662,7 +682,8 @@ impl<'a> Run<'a> {
 
     fn step_to(&mut self, until: Instant) {
         while self.world.now() < until {
-            let next = until.min(self.world.now() + LOOK);
+            self.beat();
+            let next = until.min(self.world.now() + LOOK).min(self.next_beat().unwrap_or(Instant::MAX));
             self.world.run_until(next);
             self.probe.progress(next, self.end);
         }
