@@ -65,7 +65,7 @@ pub struct LinkConfig {
     /// finds a dead neighbour after 2 s in the median.
     pub ping_after: Duration,
     /// The least silence after which a neighbour counts as lost; the timeout adapts to the measured round-trip time
-    /// between this and `silence_max`. From 100 ms to 1 h; default 2.45 s: a host may sleep for 1.3 s after it was pinged.
+    /// between this and `silence_max`. From 100 ms to 1 h; default 2.55 s: a host may sleep for 1.4 s after it was pinged.
     pub silence_min: Duration,
     /// The greatest such silence. From `silence_min` to 1 h; default 5 s.
     pub silence_max: Duration,
@@ -339,7 +339,7 @@ impl Default for LinkConfig {
         Self {
             links_max: 1_024,
             ping_after: Duration::from_millis(1_100),
-            silence_min: Duration::from_millis(2_450),
+            silence_min: Duration::from_millis(2_550),
             silence_max: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
             linger: Duration::from_secs(3),

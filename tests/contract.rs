@@ -703,6 +703,8 @@ fn contract_7_writable_means_that_the_refused_update_fits() {
 fn contract_7_answers_wait_within_the_queues_and_the_rest_is_counted() {
     let mut config = Config::medium();
     config.egress.peer_queue_bytes_max = 10_000;
+    // It is the queue that must hold here, not what a neighbour may ask for.
+    config.budget.wants_per_s = 10_000_000;
     let mut engine = member(config, [1]);
     for _ in 0..100 {
         publish(&mut engine, 1_000, T0).unwrap();

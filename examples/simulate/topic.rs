@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use suffuse::{Config, GossipMode, Priority};
 use suffuse::sim::{FloodReport, LinkModel, Sources, TopicReport, TopicScene};
+use suffuse::{Config, GossipMode, Priority};
 
 use crate::arguments::{non_negative, positive, redundancy, share};
 use crate::meter::Meter;

@@ -424,7 +424,8 @@ impl<P: WirePeer> Gossip<P> {
         // reconciliation finds is history.
         let is_miss = self.config.mode == GossipMode::Hybrid && missing.cause == Cause::Announced;
         let is_cold = self.shared.links().is_some() && !self.routes.has_own_tree(source);
-        let untried = self.routes.own_feeder(source).is_some_and(|feeder| self.conduct.avoid().contains(feeder));
+        let untried =
+            self.routes.own_feeder(source).is_some_and(|feeder| self.conduct.avoid().contains(feeder));
         let graft = is_miss && !is_cold && (self.routes.on_miss(source, origin.digest()) || untried);
         if is_miss && missing.attempts == 1 {
             let feeder = if is_cold { self.parent() } else { self.routes.own_feeder(source) };

@@ -178,7 +178,8 @@ mod tests {
                 assert!(blames < 10, "never refused");
             }
             assert!(reputation.is_refused(7, now) && !reputation.is_refused(8, now));
-            let ends = (1..10_000).find(|&second| !reputation.is_refused(7, now + Duration::from_secs(second)));
+            let ends =
+                (1..10_000).find(|&second| !reputation.is_refused(7, now + Duration::from_secs(second)));
             (blames, ends.unwrap())
         };
         assert_eq!(refuse(at(0)), (4, 60));

@@ -443,7 +443,8 @@ impl<P: WirePeer> Views<P> {
         let mutual = self.is_pending(from) && self.active.len() < self.config.active_max;
         let admits = |views: &mut Self, actions: &mut Vec<_>| {
             // Who has nobody else is taken even if it was parted from, unless it brings a crowd.
-            let welcome = views.welcomes(from, now) || request == NeighborRequest::High && !views.crowds(from);
+            let welcome =
+                views.welcomes(from, now) || request == NeighborRequest::High && !views.crowds(from);
             welcome && (mutual || views.admits(request, now, actions))
         };
         let accepted = self.is_neighbor(from) || admits(self, actions);

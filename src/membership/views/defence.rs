@@ -97,6 +97,15 @@ impl<P: WirePeer> Views<P> {
         }
     }
 
+    /// Peers of the passive view that would not be asked now.
+    pub(super) fn unwelcome(&self, now: Instant) -> Vec<P> {
+        if self.parted.0.is_empty() && self.prefixes.keys.is_empty() {
+            return Vec::new();
+        }
+        let low = Ask::Neighbor(NeighborRequest::Low);
+        self.passive.iter().filter(|&peer| !self.may_ask(peer, low, now)).collect()
+    }
+
     fn is_parted(&self, peer: P, now: Instant) -> bool {
         self.parted.0.iter().any(|&(other, until)| other == peer && until > now)
     }
