@@ -51,7 +51,9 @@ fn main() {
                     delivered += 1;
                     println!("node {node} has {:?} after {} hops", update.body, update.hops);
                 }
-                GossipAction::Lagged { .. } => unreachable!("nothing is lost here"),
+                GossipAction::Lagged { .. } | GossipAction::Part { .. } | GossipAction::Flooding { .. } => {
+                    unreachable!("nothing is lost here, and everybody behaves")
+                }
             }
         }
         now += Duration::from_millis(10);

@@ -115,6 +115,9 @@ impl Net {
                 GossipAction::Lagged { sequences, reason, .. } => {
                     self.lagged[node as usize].push((sequences, reason));
                 }
+                GossipAction::Flooding { peer } => panic!("{node} takes {peer} for a flooder"),
+                // The links of this net are what they are.
+                GossipAction::Part { .. } => {}
             }
         }
     }
