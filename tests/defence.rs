@@ -358,8 +358,12 @@ fn freeloaders_are_found_out_and_nobody_else_is() {
     assert!(distrusted >= 8, "{distrusted} times");
     for loss_ppm in [0, 50_000] {
         let (_, distrusted, parted) = swarm_with(0, 50, loss_ppm, 2);
-        // 50 nodes with 8 neighbours each, over 300 updates.
-        assert!(distrusted <= 8 && parted == 0, "loss {loss_ppm}: {distrusted} distrusted, {parted} parted");
+        // Of 50 nodes with 8 neighbours each, one link in twenty at most, and none is given up for it.
+        let most = if loss_ppm == 0 { 4 } else { 20 };
+        assert!(
+            distrusted <= most && parted == 0,
+            "loss {loss_ppm}: {distrusted} distrusted, {parted} parted"
+        );
     }
 }
 
