@@ -78,8 +78,7 @@ mod tests {
     use super::*;
 
     fn adapter() -> Adapter {
-        let mut config = GossipConfig::default();
-        config.adaptive_threshold_permille = Some(990);
+        let config = GossipConfig { adaptive_threshold_permille: Some(990), ..GossipConfig::default() };
         Adapter::new(&config)
     }
 
