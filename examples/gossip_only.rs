@@ -51,9 +51,13 @@ fn main() {
                     delivered += 1;
                     println!("node {node} has {:?} after {} hops", update.body, update.hops);
                 }
-                // Frames are only passed on by those who hand them in, and all behave.
-                GossipAction::Forward { .. } | GossipAction::Misbehaved { .. } => unreachable!(),
-                GossipAction::Lagged { .. } => unreachable!("nothing is lost here"),
+                // Frames are only passed on by those who hand them in.
+                GossipAction::Forward { .. }
+                | GossipAction::Misbehaved { .. }
+                | GossipAction::Part { .. }
+                | GossipAction::Lagged { .. } => {
+                    unreachable!("nothing is lost here, and everybody behaves")
+                }
             }
         }
         now += Duration::from_millis(10);

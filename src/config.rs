@@ -1,9 +1,13 @@
 //! Everything that can be set, with its meaning, unit, range, default, and why.
 
+mod defence;
+
 use core::time::Duration;
 
 use crate::error::ConfigError;
 use crate::id::Epoch;
+
+pub use defence::{BudgetConfig, ScoreConfig};
 
 /// The configuration of an [`Engine`](crate::Engine).
 ///
@@ -40,6 +44,10 @@ pub struct Config {
     pub membership: MembershipConfig,
     /// How updates spread.
     pub gossip: GossipConfig,
+    /// What one neighbour may ask and say within one topic.
+    pub budget: BudgetConfig,
+    /// Points for misconduct, and their effects.
+    pub score: ScoreConfig,
     /// Groups: signs of life, the roster, messages for some.
     pub group: GroupConfig,
 }
@@ -140,6 +148,9 @@ pub struct MembershipConfig {
     /// Links that are never swapped, whatever their delay, so that the overlay stays in one piece. From 0 to 32;
     /// default 2.
     pub lasting_links: usize,
+    /// Neighbours whose addresses share a prefix ([`Input::PeerAddress`](crate::Input::PeerAddress)), at most, so that
+    /// nobody surrounds a node from one network. From 1 to 64; default 2. Peers of which no address is told do not count.
+    pub prefix_max: usize,
 }
 
 /// Gossip: eager and lazy push, pull, anti-entropy.
@@ -155,6 +166,15 @@ pub struct GossipConfig {
     /// Eager feeders to keep, in percent: 100 is a tree, 200 every update twice, 120 a second feeder for one update in
     /// five. From 100 to 300; default 100.
     pub redundancy_percent: u16,
+    /// The share of the updates that must come by push, in thousandths, or `None` to keep `redundancy_percent` whatever
+    /// happens. Where more come late, on request, the node takes half a feeder more every two seconds, and gives it back once
+    /// none does. From 500 to 1,000; default `None`; 999 in [`Config::alerts`].
+    pub adaptive_threshold_permille: Option<u16>,
+    /// Up to where that may raise the redundancy, in percent. From `redundancy_percent` to 300; default 300.
+    pub redundancy_max_percent: u16,
+    /// Whether urgent updates go over every link and not along trees: the fastest way and the surest, at as many copies as a
+    /// node has neighbours but one. All members should have the same. Default no; yes in [`Config::alerts`].
+    pub flood_urgent: bool,
     /// The time between announcements, each to another neighbour, of all that it was not told yet; with more than eight
     /// neighbours it is as much shorter. From 0 to 10 s; default 300 ms.
     pub have_interval: Duration,
@@ -271,6 +291,8 @@ impl Config {
             egress: EgressConfig::default(),
             membership: MembershipConfig::default(),
             gossip: GossipConfig::default(),
+            budget: BudgetConfig::default(),
+            score: ScoreConfig::default(),
             group: GroupConfig::default(),
         }
     }
@@ -294,6 +316,21 @@ impl Config {
         config
     }
 
+    /// Few messages that everybody must have at once: each comes twice, where that is not enough three times, and urgent ones
+    /// over every link. For more than 500 peers; with less, `membership` and `gossip.initial_fanout` are better taken from
+    /// [`Self::medium`].
+    ///
+    /// It suits the move from a network that floods, too: begin with `redundancy_percent` at 300 and lower it while
+    /// [`GossipStats::pulled`](crate::GossipStats::pulled) stays small.
+    pub fn alerts() -> Self {
+        let mut config = Self::large();
+        config.gossip.redundancy_percent = 200;
+        config.gossip.adaptive_threshold_permille = Some(999);
+        config.gossip.flood_urgent = true;
+        config.gossip.have_interval = Duration::from_millis(100);
+        config
+    }
+
     /// Checks every field; [`Engine::new`](crate::Engine::new) does it too.
     ///
     /// # Errors
@@ -306,6 +343,8 @@ impl Config {
         self.egress.validate()?;
         self.membership.validate()?;
         self.gossip.validate()?;
+        self.budget.validate()?;
+        self.score.validate()?;
         self.group.validate()
     }
 }
@@ -402,6 +441,7 @@ impl Default for MembershipConfig {
             remembered_max: 16,
             swap_interval: Some(Duration::from_secs(1)),
             lasting_links: 2,
+            prefix_max: 2,
         }
     }
 }
@@ -428,7 +468,8 @@ impl MembershipConfig {
         if let Some(interval) = self.swap_interval {
             span("membership.swap_interval", interval, Duration::from_millis(100), HOUR)?;
         }
-        within("membership.lasting_links", self.lasting_links as u64, 0, 32)
+        within("membership.lasting_links", self.lasting_links as u64, 0, 32)?;
+        within("membership.prefix_max", self.prefix_max as u64, 1, 64)
     }
 }
 
@@ -438,6 +479,9 @@ impl Default for GossipConfig {
             mode: GossipMode::Hybrid,
             initial_fanout: 4,
             redundancy_percent: 100,
+            adaptive_threshold_permille: None,
+            redundancy_max_percent: 300,
+            flood_urgent: false,
             have_interval: Duration::from_millis(300),
             want_delay_min: Duration::from_millis(10),
             sync_interval_min: Duration::from_millis(500),
@@ -467,6 +511,11 @@ impl GossipConfig {
         let ten_ms = Duration::from_millis(10);
         within("gossip.initial_fanout", self.initial_fanout as u64, 1, 64)?;
         within("gossip.redundancy_percent", u64::from(self.redundancy_percent), 100, 300)?;
+        if let Some(threshold) = self.adaptive_threshold_permille {
+            within("gossip.adaptive_threshold_permille", u64::from(threshold), 500, 1_000)?;
+        }
+        let (least, most) = (u64::from(self.redundancy_percent), u64::from(self.redundancy_max_percent));
+        within("gossip.redundancy_max_percent", most, least, 300)?;
         span("gossip.have_interval", self.have_interval, Duration::ZERO, ten_s)?;
         span("gossip.want_delay_min", self.want_delay_min, Duration::ZERO, ten_s)?;
         span("gossip.sync_interval_min", self.sync_interval_min, ten_ms, HOUR)?;
@@ -558,7 +607,7 @@ mod tests {
 
     #[test]
     fn presets_are_valid() {
-        for config in [Config::small(), Config::medium(), Config::large(), Config::huge()] {
+        for config in [Config::small(), Config::medium(), Config::large(), Config::huge(), Config::alerts()] {
             assert_eq!(config.validate(), Ok(()));
         }
     }
@@ -600,8 +649,21 @@ mod tests {
             ("membership.remembered_max", |c| c.membership.remembered_max = 1_025),
             ("membership.swap_interval", |c| c.membership.swap_interval = Some(Duration::ZERO)),
             ("membership.lasting_links", |c| c.membership.lasting_links = 33),
+            ("membership.prefix_max", |c| c.membership.prefix_max = 0),
+            ("budget.wants_per_s", |c| c.budget.wants_per_s = 15),
+            ("budget.news_per_s", |c| c.budget.news_per_s = 15),
+            ("budget.origins_per_s", |c| c.budget.origins_per_s = 0),
+            ("score.distrust_points", |c| c.score.distrust_points = 0),
+            ("score.part_points", |c| c.score.part_points = 19),
+            ("score.refuse_points", |c| c.score.refuse_points = 49),
+            ("score.half_life", |c| c.score.half_life = Duration::ZERO),
+            ("score.refuse_for", |c| c.score.refuse_for = Duration::ZERO),
+            ("score.refuse_max", |c| c.score.refuse_max = Duration::MAX),
+            ("score.refused_max", |c| c.score.refused_max = 0),
             ("gossip.initial_fanout", |c| c.gossip.initial_fanout = 0),
             ("gossip.redundancy_percent", |c| c.gossip.redundancy_percent = 99),
+            ("gossip.redundancy_max_percent", |c| c.gossip.redundancy_max_percent = 99),
+            ("gossip.adaptive_threshold_permille", |c| c.gossip.adaptive_threshold_permille = Some(499)),
             ("gossip.have_interval", |c| c.gossip.have_interval = Duration::MAX),
             ("gossip.want_delay_min", |c| c.gossip.want_delay_min = Duration::MAX),
             ("gossip.sync_interval_min", |c| c.gossip.sync_interval_min = Duration::ZERO),

@@ -1,5 +1,6 @@
 //! The engine: routes inputs to swarms, and their actions to the egress. No protocol decisions are made here.
 
+mod defence;
 mod group;
 mod links;
 mod livestream;
@@ -24,6 +25,7 @@ use crate::id::{Epoch, StateId, SwarmId, SwarmTag, UpdateId};
 use crate::io::{Class, Event, Input, Offence, Output};
 use crate::link::{Link, LinkState};
 use crate::log::Retention;
+use crate::membership::{Reputation, points_for};
 use crate::propagation::{Egress, Enqueued, Item, Transmit};
 use crate::rng::Seed;
 use crate::stats::EngineStats;
@@ -62,6 +64,12 @@ pub struct Engine<P: WirePeer> {
     actions: SwarmActions<P>,
     actions_rush: Rush,
     packing: Vec<Outgoing<P>>,
+    reputation: Reputation<P>,
+    /// Who has just been found to be refused.
+    offenders: Vec<P>,
+    /// Neighbours that have just offended, with the points for it.
+    blamed: Vec<(P, u32)>,
+    prefixes: BTreeMap<P, u64>,
     stats: EngineStats,
 }
 
@@ -85,6 +93,9 @@ const FRAME_HEADER_BYTES: usize = 1;
 
 /// A peer is told at most this often that a swarm is not joined here.
 const DISOWN_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The points for a second in which a peer sends three times as much as it may, or more.
+const GROSS_FLOOD_POINTS: u32 = 100;
 
 /// The least time between two wake-ups. Machines ask for "at once" now and then; none may make a host spin.
 const TICK: Duration = Duration::from_micros(1);
@@ -115,6 +126,10 @@ impl<P: WirePeer> Engine<P> {
             actions: Vec::new(),
             actions_rush: Rush::default(),
             packing: Vec::new(),
+            reputation: Reputation::new(),
+            offenders: Vec::new(),
+            blamed: Vec::new(),
+            prefixes: BTreeMap::new(),
             stats: EngineStats::default(),
             config,
         })
@@ -134,8 +149,10 @@ impl<P: WirePeer> Engine<P> {
                     self.spread_rtt(peer);
                 }
             }
+            Input::PeerAddress { peer, prefix } => self.on_address(peer, prefix),
             Input::SendCredit { peer, bytes } => self.egress.credit(peer, bytes),
         }
+        self.refuse_offenders(now);
     }
 
     /// Does what is due at `now`. Early, late and repeated calls are harmless.
@@ -158,6 +175,7 @@ impl<P: WirePeer> Engine<P> {
                 Wake::Link(peer) => self.on_link_timeout(peer, now),
             }
         }
+        self.refuse_offenders(now);
     }
 
     /// The next thing that the host must do, or `None` when it has done all.
@@ -220,6 +238,7 @@ impl<P: WirePeer> Engine<P> {
         let seed = self.next_seed();
         let topic = Topic::new(self.local, swarm, self.epoch_min, &self.config, &options, guard, seed, now);
         self.swarms.insert(tag, Joined { id: swarm, swarm: Swarm::Topic(Box::new(topic)), wake: None });
+        self.tell_prefixes(tag);
         self.with_topic(tag, |topic, now, actions| topic.join(&options.contacts, now, actions));
         Ok(())
     }
@@ -376,7 +395,7 @@ impl<P: WirePeer> Engine<P> {
     // --- in -------------------------------------------------------------------------------------------------------
 
     fn on_connected(&mut self, peer: P, now: Instant) {
-        if peer == self.local {
+        if peer == self.local || self.turns_away(peer, now) {
             return;
         }
         let Some(link) = self.links.get_mut(&peer) else {
@@ -411,6 +430,10 @@ impl<P: WirePeer> Engine<P> {
             return;
         }
         match self.links.get(&from).map(|link| link.state) {
+            None if self.reputation.is_refused(from, now) => {
+                self.stats.refused_contacts += 1;
+                return;
+            }
             None if !self.open_link(from, LinkState::Up, now) => {
                 self.stats.frames_refused += 1;
                 return;
@@ -423,8 +446,12 @@ impl<P: WirePeer> Engine<P> {
         let Some(link) = self.links.get_mut(&from) else { return };
         if !link.admit(frame.len(), &self.config.link, now) {
             self.stats.frames_over_budget += 1;
+            let gross = link.is_gross(&self.config.link, now);
             if link.report_flood(now) {
                 self.misbehaved(from, Offence::Flooding);
+            }
+            if gross {
+                self.blame(from, GROSS_FLOOD_POINTS);
             }
             return;
         }
@@ -570,6 +597,7 @@ impl<P: WirePeer> Engine<P> {
         self.stats.offences += 1;
         diagnose!(warn, ?peer, ?offence, "a peer misbehaves");
         self.event(Event::Misbehaved { peer, offence });
+        self.blame(peer, points_for(offence));
     }
 
     // --- out ------------------------------------------------------------------------------------------------------
@@ -590,6 +618,10 @@ impl<P: WirePeer> Engine<P> {
         match self.links.get_mut(&to) {
             Some(link) if matches!(link.state, LinkState::Closing { .. }) => self.reopen(to, now),
             Some(link) => link.used = now,
+            None if self.reputation.is_refused(to, now) => {
+                self.stats.messages_dropped += 1;
+                return;
+            }
             None => {
                 let state = LinkState::Connecting { deadline: now + self.config.link.connect_timeout };
                 if to == self.local || !self.open_link(to, state, now) {

@@ -46,6 +46,15 @@ pub enum Input<P> {
         /// What the link carries towards the peer, if known: from then on its pace.
         bytes_per_s: Option<u64>,
     },
+    /// Where `peer` lives, as far as it matters: a key for the prefix of its address (its /24 or /48, or its operator,
+    /// hashed, say). At most [`MembershipConfig::prefix_max`](crate::MembershipConfig::prefix_max) neighbours share a key,
+    /// so that nobody surrounds this node with names of its own making. Optional; best told before the connection.
+    PeerAddress {
+        /// Who.
+        peer: P,
+        /// Equal for peers in one network, and for no others.
+        prefix: u64,
+    },
     /// The transport has taken that many more bytes for `peer`; see
     /// [`EgressConfig::credit_bytes`](crate::EgressConfig::credit_bytes).
     SendCredit {

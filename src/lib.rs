@@ -108,7 +108,10 @@ pub use authority::{
     Signature, Signer, StateRange, Verifier,
 };
 pub use bounded::BoundedQueue;
-pub use config::{Config, EgressConfig, GossipConfig, GossipMode, GroupConfig, LinkConfig, MembershipConfig};
+pub use config::{
+    BudgetConfig, Config, EgressConfig, GossipConfig, GossipMode, GroupConfig, LinkConfig, MembershipConfig,
+    ScoreConfig,
+};
 pub use deadline::DeadlineIndex;
 pub use engine::Engine;
 pub use error::{CommandError, ConfigError};

@@ -54,6 +54,16 @@ impl Link {
         self.budget.admit(bytes, config, now)
     }
 
+    /// Notes a frame beyond the budget. True, once in a second, if it is far beyond: twice the rate on top of it.
+    pub(crate) fn is_gross(&mut self, config: &LinkConfig, now: Instant) -> bool {
+        let excess = &mut self.budget.excess;
+        if now - excess.0 >= Duration::from_secs(1) {
+            *excess = (now, 0);
+        }
+        excess.1 = excess.1.saturating_add(1);
+        excess.1 == config.inbound_frames_per_s.saturating_mul(2)
+    }
+
     /// Whether this flood was not reported yet.
     pub(crate) fn report_flood(&mut self, now: Instant) -> bool {
         let first = self.budget.reported.is_none_or(|at| now - at >= Duration::from_secs(1));
@@ -80,11 +90,13 @@ struct InboundBudget {
     frames_due: Instant,
     bytes_due: Instant,
     reported: Option<Instant>,
+    /// Frames beyond the budget since the second began.
+    excess: (Instant, u32),
 }
 
 impl InboundBudget {
     fn new(now: Instant) -> Self {
-        Self { frames_due: now, bytes_due: now, reported: None }
+        Self { frames_due: now, bytes_due: now, reported: None, excess: (now, 0) }
     }
 
     /// The generic cell rate algorithm (ITU-T I.371): a frame conforms if what came before it is due no later than a burst

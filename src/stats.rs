@@ -41,6 +41,17 @@ pub struct GossipStats {
     pub wants_sent: u64,
     /// Requests received.
     pub wants_received: u64,
+    /// Requests that a neighbour did not answer in time, as far as it was seen to have what was asked for.
+    pub wants_unanswered: u64,
+    /// Updates that had to be pulled though a feeder should have pushed them.
+    pub unfed: u64,
+    /// Neighbours that lost their part as feeders for it; see [`ScoreConfig`](crate::ScoreConfig).
+    pub distrusted: u64,
+    /// Times that the number of eager feeders was raised or lowered; see
+    /// [`GossipConfig::adaptive_threshold_permille`](crate::GossipConfig::adaptive_threshold_permille).
+    pub redundancy_changes: u64,
+    /// Messages dropped because their sender was over its budget; see [`BudgetConfig`](crate::BudgetConfig).
+    pub over_budget: u64,
     /// Missing ranges left to reconciliation because no holder answered.
     pub wants_dropped: u64,
     /// Requests to be pushed a source's updates.
@@ -132,6 +143,10 @@ pub struct EngineStats {
     pub connects_failed: u64,
     /// Reports of misbehaviour.
     pub offences: u64,
+    /// Peers refused for a while, for their offences; see [`ScoreConfig`](crate::ScoreConfig).
+    pub peers_refused: u64,
+    /// Frames and connections of refused peers, which were not looked at.
+    pub refused_contacts: u64,
     /// Events lost because the host did not drain.
     pub events_lost: u64,
 }
@@ -169,6 +184,11 @@ pub struct ViewStats {
     pub shuffles_sent: u64,
     /// Peers told that they are no neighbours.
     pub strangers_refused: u64,
+    /// Neighbours parted from because they brought nothing; see [`ScoreConfig`](crate::ScoreConfig).
+    pub parted: u64,
+    /// Peers not taken as neighbours because too many share their address prefix; see
+    /// [`MembershipConfig::prefix_max`](crate::MembershipConfig::prefix_max).
+    pub crowded: u64,
 }
 
 /// What the [`Guard`](crate::Guard) of a topic refused.

@@ -118,6 +118,8 @@ impl Net {
                 GossipAction::Lagged { sequences, reason, .. } => {
                     self.lagged[node as usize].push((sequences, reason));
                 }
+                // The links of this net are what they are.
+                GossipAction::Part { .. } => {}
             }
         }
     }

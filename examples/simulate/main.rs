@@ -8,11 +8,13 @@
 //! cargo run --release --example simulate -- state --budget half
 //! cargo run --release --example simulate -- livestream --viewers 1000 --crash 0.3
 //! cargo run --release --example simulate -- group --participants 16 --messages 500 --partition 20
+//! cargo run --release --example simulate -- detect --nodes 200 --loss 0.05
 //! cargo run --release --example simulate -- chaos --runs 400
 //! ```
 
 mod arguments;
 mod chaos;
+mod detect;
 mod group;
 mod livestream;
 mod meter;
@@ -45,6 +47,8 @@ enum Scenario {
     Livestream(livestream::Livestream),
     /// One room: everybody joins it, they talk and claim the screen, and in the middle something may go wrong.
     Group(group::Group),
+    /// Nodes crash: how soon their neighbours notice, and how often the living are suspected.
+    Detect(detect::Detect),
     /// Random topics under random faults, then calm, in which everybody must agree; seed by seed.
     Chaos(chaos::Chaos),
 }
@@ -52,6 +56,7 @@ enum Scenario {
 fn main() -> ExitCode {
     match Cli::parse().scenario {
         Some(Scenario::Topic(topic)) => topic::play(&topic),
+        Some(Scenario::Detect(detect)) => detect::play(&detect),
         Some(Scenario::State(state)) => state::play(&state),
         Some(Scenario::Group(group)) => return group::play(&group),
         Some(Scenario::Livestream(livestream)) => return livestream::play(&livestream),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use suffuse::GossipMode;
-use suffuse::sim::{LinkModel, Sources, TopicReport, TopicScene};
+use suffuse::sim::{FloodReport, LinkModel, Sources, TopicReport, TopicScene};
+use suffuse::{Config, GossipMode, Priority};
 
 use crate::arguments::{non_negative, positive, redundancy, share};
 use crate::meter::Meter;
@@ -46,9 +46,22 @@ pub(crate) struct Topic {
     /// The mean time a node stays, in seconds, before it crashes or leaves and another comes; 0 for no churn.
     #[arg(long, default_value_t = 0.0, value_parser = non_negative)]
     pub(crate) churn: f64,
+    /// The share of nodes that accept everything and forward nothing, from 0 to 0.9.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    pub(crate) silent: f64,
+    /// The share of nodes that forward everything but the updates themselves, from 0 to 0.9.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    pub(crate) freeload: f64,
+    /// One node floods its neighbours, at so many times what they allow it; the scene is played without the flood, too.
+    /// Then each peer is allowed 200 frames a second.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) flood: Option<u32>,
     /// Eager feeders to keep, from 1 (a tree) to 3.
     #[arg(long, default_value_t = 1.0, value_parser = redundancy)]
     pub(crate) redundancy: f64,
+    /// The preset for messages that everybody must have at once, and all messages urgent.
+    #[arg(long, conflicts_with = "redundancy")]
+    pub(crate) alerts: bool,
     /// How bodies travel.
     #[arg(long, value_enum, default_value = "hybrid")]
     pub(crate) mode: ModeArg,
@@ -76,6 +89,9 @@ pub(crate) enum ModeArg {
     Hybrid,
 }
 
+/// What a peer may send in the scene with a flood: some times what it sends in a calm one.
+const FLOODED_FRAMES_PER_S: u32 = 200;
+
 /// Runs the scene and prints what it showed.
 pub(crate) fn play(topic: &Topic) {
     let (report, wall) = run(topic);
@@ -102,7 +118,17 @@ pub(crate) fn run(topic: &Topic) -> (TopicReport, Duration) {
     scene.crash_ppm = (topic.crash * 1e6).round() as u32;
     scene.partition = (topic.partition > 0.0).then(|| Duration::from_secs_f64(topic.partition));
     scene.churn = (topic.churn > 0.0).then(|| Duration::from_secs_f64(topic.churn));
+    scene.silent_ppm = (topic.silent * 1e6).round() as u32;
+    scene.freeload_ppm = (topic.freeload * 1e6).round() as u32;
+    scene.flood = topic.flood;
+    if topic.flood.is_some() {
+        scene.config.link.inbound_frames_per_s = FLOODED_FRAMES_PER_S;
+    }
     scene.config.gossip.redundancy_percent = (topic.redundancy * 100.0).round() as u16;
+    if topic.alerts {
+        scene.config = Config::alerts();
+        scene.priority = Priority::Urgent;
+    }
     scene.mode = match topic.mode {
         ModeArg::Push => GossipMode::Push,
         ModeArg::Pull => GossipMode::Pull,
@@ -113,6 +139,25 @@ pub(crate) fn run(topic: &Topic) -> (TopicReport, Duration) {
     let started = meter.wall.now();
     let report = scene.run(&mut meter);
     (report, meter.wall.now() - started)
+}
+
+fn print_flood(topic: &Topic, flood: &FloodReport) {
+    let (calm, _) = run(&Topic { flood: None, ..topic.clone() });
+    let rows = [
+        ("delay p99 without the flood", format!("{:.1} ms", calm.delay_ms.p99)),
+        ("flooded neighbours", flood.victims.to_string()),
+        ("that refused the flooder", flood.refusals.to_string()),
+        ("frames of the flood", flood.frames.to_string()),
+        ("dropped over the budget", flood.frames_over_budget.to_string()),
+        ("not looked at, as refused", flood.frames_refused.to_string()),
+        ("messages over the topic's budget", flood.messages_over_budget.to_string()),
+        ("sources tracked, at most", flood.sources_peak.to_string()),
+        ("bytes waiting, at most", flood.queued_bytes_peak.to_string()),
+        ("links, at most", flood.links_peak.to_string()),
+    ];
+    for (name, value) in rows {
+        println!("  {name:34} {value}");
+    }
 }
 
 fn print_json(topic: &Topic, report: &TopicReport, wall: Duration) {
@@ -131,6 +176,7 @@ fn print_json(topic: &Topic, report: &TopicReport, wall: Duration) {
         "delay_ms": { "p50": report.delay_ms.p50, "p99": report.delay_ms.p99, "max": report.delay_ms.max },
         "control_bytes_per_payload_byte": report.control_bytes_per_payload_byte,
         "bytes_per_delivery": report.bytes_per_delivery,
+        "flood": report.flood,
         "recovery_s": report.recovery_s,
         "merge_s": report.merge_s,
         "equal_state_s": report.equal_state_s,
@@ -174,5 +220,8 @@ fn print_table(topic: &Topic, report: &TopicReport, wall: Duration) {
     ];
     for (name, value) in rows {
         println!("  {name:34} {value}");
+    }
+    if let Some(flood) = report.flood {
+        print_flood(topic, &flood);
     }
 }

@@ -9,15 +9,19 @@
 //! |---|---|
 //! | `mod.rs` | the way of an update: in, to the application, on |
 //! | `route.rs` | to whom the updates of a source are pushed |
+//! | `adapt.rs` | how many eager feeders are kept |
 //! | `announce.rs` | who is told of updates that were not pushed |
 //! | `pull.rs` | what is asked of whom, and when again |
+//! | `conduct.rs` | what neighbours may ask and say, and what they are trusted with |
 //! | `page.rs` | how lists are cut to fit frames |
 //! | `sync.rs` | reconciliation between two neighbours |
 //! | `chunks/` | large updates |
 //! | `wave.rs` | the trees of hot sources, and the one that cold sources share |
 
+mod adapt;
 mod announce;
 mod chunks;
+mod conduct;
 mod page;
 mod peers;
 mod pull;
@@ -40,9 +44,11 @@ use crate::rng::{Rng, Seed, mix};
 use crate::stats::GossipStats;
 use crate::time::Instant;
 use crate::wire::{Data, GossipMessage, SourceRanges, WirePeer};
+use adapt::Adapter;
 use announce::Announcer;
 pub(crate) use chunks::manifest_body_bytes;
 use chunks::{Chunks, Manifest};
+use conduct::Conduct;
 use peers::{Peers, Slots};
 use pull::{Cause, Puller};
 use route::Routes;
@@ -71,7 +77,7 @@ pub enum GossipAction<P> {
         key: Option<u64>,
     },
     /// Pass a frame on as it came: it holds a chunk of a large update and nothing else. Only for who hands messages in with
-    /// their frames ([`Gossip::handle_framed`]).
+    /// their frames.
     Forward {
         /// The receiver.
         to: P,
@@ -99,6 +105,11 @@ pub enum GossipAction<P> {
         sequences: Range<u64>,
         /// Why.
         reason: LagReason,
+    },
+    /// A neighbour brings nothing, though it could: it should be one no more.
+    Part {
+        /// Who.
+        peer: P,
     },
 }
 
@@ -134,6 +145,8 @@ pub struct Gossip<P: WirePeer> {
     routes: Routes,
     announcer: Announcer,
     puller: Puller,
+    conduct: Conduct,
+    adapter: Adapter,
     syncer: Syncer,
     shared: SharedTree<P>,
     pulse: Pulse,
@@ -172,6 +185,8 @@ impl<P: WirePeer> Gossip<P> {
             routes: Routes::new(&config),
             announcer: Announcer::default(),
             puller: Puller::new(&config),
+            conduct: Conduct::default(),
+            adapter: Adapter::new(&config),
             syncer: Syncer::new(&config),
             shared: SharedTree::default(),
             pulse: Pulse::default(),
@@ -259,6 +274,7 @@ impl<P: WirePeer> Gossip<P> {
     pub fn neighbor_up(&mut self, peer: P, now: Instant) {
         let Some(slot) = self.peers.add(peer) else { return };
         self.routes.neighbor_up(slot);
+        self.conduct.neighbor_up(slot);
         self.syncer.neighbor_up(slot, now, &mut self.rng);
         self.shared_neighbor_up(slot, now);
         self.chunks_neighbor_up(slot, now);
@@ -287,7 +303,8 @@ impl<P: WirePeer> Gossip<P> {
         self.announcer.note_loss(now);
     }
 
-    /// A message from a peer. Data is welcome from anybody; the rest is heeded from neighbours only.
+    /// A message from a peer. Data is welcome from anybody; the rest is heeded from neighbours only. What exceeds the
+    /// sender's budget is dropped.
     pub fn handle_message(
         &mut self,
         from: P,
@@ -295,12 +312,14 @@ impl<P: WirePeer> Gossip<P> {
         now: Instant,
         actions: &mut Vec<GossipAction<P>>,
     ) {
-        self.handle_framed(from, message, None, now, actions);
+        if self.admit(from, &message, now, actions) {
+            self.handle_admitted(from, message, None, now, actions);
+        }
     }
 
-    /// As [`Self::handle_message`], with the frame that the message came in, if nothing else was in it: a chunk of a large
+    /// A message within its sender's budget, with the frame that it came in, if nothing else was in it: a chunk of a large
     /// update is then passed on as it is.
-    pub fn handle_framed(
+    pub(crate) fn handle_admitted(
         &mut self,
         from: P,
         message: GossipMessage<P>,
@@ -352,6 +371,7 @@ impl<P: WirePeer> Gossip<P> {
         self.dropped = dropped;
         self.sweep_chunks(now);
         self.tend_chunks(now, actions);
+        self.conduct.refresh(now);
         self.tend_trees(now, actions);
         self.announce_tail(now, actions);
         if self.announcer.is_due(now) {
@@ -387,6 +407,12 @@ impl<P: WirePeer> Gossip<P> {
         self.epoch
     }
 
+    /// The redundancy that is aimed at now, in percent: [`GossipConfig::redundancy_percent`], or more while updates come
+    /// late and [`GossipConfig::adaptive_threshold_permille`] does not allow it.
+    pub fn redundancy_percent(&self) -> u16 {
+        self.adapter.percent()
+    }
+
     /// Counters since the machine was made.
     pub fn stats(&self) -> &GossipStats {
         &self.stats
@@ -419,6 +445,13 @@ impl<P: WirePeer> Gossip<P> {
             Receipt::New { source, given_up } => {
                 self.report_lag(source, &given_up, LagReason::WindowFull, actions);
                 let holders = self.settle(source, data.sequence, data.pulled, now);
+                if let Some(slot) = slot {
+                    self.note_brought(slot, &data, true, now);
+                }
+                if let Some(percent) = self.adapter.note(data.pulled, now) {
+                    self.routes.set_redundancy(percent);
+                    self.stats.redundancy_changes += 1;
+                }
                 if data.pulled {
                     self.stats.pulled += 1;
                 } else if let Some(slot) = slot {
@@ -443,7 +476,11 @@ impl<P: WirePeer> Gossip<P> {
             Receipt::Duplicate { source } => {
                 self.stats.duplicates += u64::from(manifest.is_none());
                 self.announcer.mark(source, data.sequence..data.sequence + 1, from);
-                if let (Some(slot), false) = (slot, data.pulled) {
+                if let Some(slot) = slot {
+                    self.note_brought(slot, &data, false, now);
+                }
+                let of_a_tree = !data.pulled && !self.floods(&data);
+                if let (Some(slot), true) = (slot, of_a_tree) {
                     self.on_duplicate(source, &data, slot, actions);
                 }
             }
@@ -474,6 +511,8 @@ impl<P: WirePeer> Gossip<P> {
         let late = data.pulled && now - data.born > PUSH_AGE_MAX;
         let targets = if self.config.mode == GossipMode::Pull || late {
             Slots::NONE
+        } else if self.floods(data) {
+            self.peers.all() & !have_it
         } else {
             let shared = self.shared.links();
             self.routes.targets(source, data.origin.digest(), data.sequence, data.born, shared) & !have_it
@@ -487,12 +526,19 @@ impl<P: WirePeer> Gossip<P> {
         }
         if self.config.mode != GossipMode::Push && self.peers.len() > (targets | have_it).len() {
             self.announcer.note(source, data.sequence, targets | have_it);
-            if self.config.mode == GossipMode::Pull || self.announcer.is_full() {
+            let own_tree = self.routes.has_own_tree(source);
+            let tests = self.conduct.tests(own_tree, self.routes.carried(source), now);
+            if self.config.mode == GossipMode::Pull || self.announcer.is_full() || tests && !late {
                 self.announce_all(actions);
             } else {
                 self.announcer.wake(now, self.config.have_interval, &mut self.rng);
             }
         }
+    }
+
+    /// Whether an update goes over every link, whatever the trees say.
+    fn floods(&self, data: &Data<P>) -> bool {
+        self.config.flood_urgent && data.priority == Priority::Urgent
     }
 
     fn send_data(&mut self, slot: u8, data: Data<P>, actions: &mut Vec<GossipAction<P>>) {
@@ -535,13 +581,14 @@ impl<P: WirePeer> Gossip<P> {
         }
         if self.routes.has_own_tree(source) {
             // Anybody else may be fed from here. Who announces what is missing is not.
-            if let Some(slot) = self.routes.other_feeder(source) {
+            if let Some(slot) = self.routes.other_feeder(source, self.conduct.avoid()) {
                 self.graft(source, slot, actions);
             }
             return;
         }
         let candidates = self.peers.all() & !self.routes.pushes(source);
         let candidates = if candidates.is_empty() { self.peers.all() } else { candidates };
+        let candidates = candidates.unless_empty(candidates & !self.conduct.distrusted());
         if let Some(slot) = candidates.pick(&mut self.rng) {
             self.graft(source, slot, actions);
         }

@@ -53,6 +53,11 @@ impl Slots {
         above.iter().next().or_else(|| self.iter().next())
     }
 
+    /// `better` if there is any.
+    pub(super) fn unless_empty(self, better: Self) -> Self {
+        if better.is_empty() { self } else { better }
+    }
+
     pub(super) fn pick(self, rng: &mut Rng) -> Option<u8> {
         if self.is_empty() { None } else { self.iter().nth(rng.below(self.len())) }
     }

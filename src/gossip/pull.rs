@@ -245,6 +245,13 @@ struct Request<P> {
     graft: Vec<SourceRanges<P>>,
 }
 
+/// Who has failed, in one round: a lost frame is one fault, however much was in it.
+#[derive(Default)]
+struct Faults {
+    unanswered: Slots,
+    unfed: Slots,
+}
+
 impl<P> Default for Request<P> {
     fn default() -> Self {
         Self { plain: Vec::new(), graft: Vec::new() }
@@ -336,10 +343,17 @@ impl<P: WirePeer> Gossip<P> {
             .map(|(&key, _)| key)
             .collect();
         let mut requests: BTreeMap<u8, Request<P>> = BTreeMap::new();
+        let mut faults = Faults::default();
         for key in due {
             if !self.give_up_if_lonely(key, actions) {
-                self.ask(key, now, &mut requests);
+                self.ask(key, now, &mut requests, &mut faults);
             }
+        }
+        for slot in faults.unanswered.iter() {
+            self.note_unanswered(slot, now, actions);
+        }
+        for slot in faults.unfed.iter() {
+            self.note_unfed(slot, now, actions);
         }
         for (slot, request) in requests {
             for (graft, list) in [(false, request.plain), (true, request.graft)] {
@@ -367,13 +381,23 @@ impl<P: WirePeer> Gossip<P> {
     }
 
     /// Decides about one range that is due: which holder to ask, or that it is dropped.
-    fn ask(&mut self, key: (SourceIndex, u64), now: Instant, requests: &mut BTreeMap<u8, Request<P>>) {
+    fn ask(
+        &mut self,
+        key: (SourceIndex, u64),
+        now: Instant,
+        requests: &mut BTreeMap<u8, Request<P>>,
+        faults: &mut Faults,
+    ) {
         let (source, start) = key;
         let Some(mut missing) = self.puller.take(key) else { return };
         let Some((origin, epoch)) = self.log.name(source) else { return };
         let rounds = missing.attempts / missing.holders.len().max(1) as u8;
-        let last = missing.asked.take().unwrap_or(63);
-        let Some(slot) = missing.holders.next_after(last).filter(|_| rounds < ROUNDS_MAX) else {
+        let last = missing.asked.take();
+        if let Some(slot) = last {
+            faults.unanswered |= Slots::one(slot);
+        }
+        let trusted = missing.holders.unless_empty(missing.holders & !self.conduct.distrusted());
+        let Some(slot) = trusted.next_after(last.unwrap_or(63)).filter(|_| rounds < ROUNDS_MAX) else {
             self.stats.wants_dropped += 1;
             return;
         };
@@ -400,7 +424,13 @@ impl<P: WirePeer> Gossip<P> {
         // reconciliation finds is history.
         let is_miss = self.config.mode == GossipMode::Hybrid && missing.cause == Cause::Announced;
         let is_cold = self.shared.links().is_some() && !self.routes.has_own_tree(source);
-        let graft = is_miss && !is_cold && self.routes.on_miss(source, origin.digest());
+        let untried =
+            self.routes.own_feeder(source).is_some_and(|feeder| self.conduct.avoid().contains(feeder));
+        let graft = is_miss && !is_cold && (self.routes.on_miss(source, origin.digest()) || untried);
+        if is_miss && missing.attempts == 1 {
+            let feeder = if is_cold { self.parent() } else { self.routes.own_feeder(source) };
+            faults.unfed |= feeder.map_or(Slots::NONE, Slots::one);
+        }
         if is_miss && is_cold {
             self.on_shared_miss(slot);
         }

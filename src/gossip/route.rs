@@ -47,6 +47,8 @@ struct Route {
     refused: Slots,
     /// Updates published from then on go along the source's own tree.
     own_from: Option<Instant>,
+    /// Updates that went along it.
+    carried: u32,
     /// Neighbours that get every update along that tree.
     children: Slots,
     growth: Option<Box<Growth>>,
@@ -81,6 +83,11 @@ impl Routes {
             extra_percent: (config.redundancy_percent % 100) as u8,
             undecided: VecDeque::new(),
         }
+    }
+
+    pub(super) fn set_redundancy(&mut self, percent: u16) {
+        self.full_feeders = usize::from(percent / 100);
+        self.extra_percent = (percent % 100) as u8;
     }
 
     pub(super) fn neighbor_up(&mut self, slot: u8) {
@@ -142,11 +149,12 @@ impl Routes {
         let route = self.route(source, origin_digest);
         route.updates = route.updates.saturating_add(1);
         if born - route.last_born > OWN_TREE_MAX {
-            (route.own_from, route.growth) = (None, None);
+            (route.own_from, route.growth, route.carried) = (None, None, 0);
             (route.children, route.refused) = (Slots::NONE, Slots::NONE);
         }
         route.last_born = route.last_born.max(born);
         let all = if route.own_from.is_some_and(|from| from <= born) {
+            route.carried = route.carried.saturating_add(1);
             route.children
         } else if let Some(links) = shared {
             (links | route.asked) & !route.refused
@@ -194,12 +202,12 @@ impl Routes {
     }
 
     /// The neighbour that should feed a source's updates, if it does not yet.
-    pub(super) fn choose(&self, source: SourceIndex) -> Option<u8> {
+    pub(super) fn choose(&self, source: SourceIndex, avoid: Slots) -> Option<u8> {
         let route = self.routes.get(source.0 as usize)?;
         let full = route.feeders & !route.partial_feeders;
         let growth = route.growth.as_ref()?;
         let current = if self.full_feeders == 1 { full.iter().next() } else { None };
-        growth.best(current).filter(|&slot| route.own_feeder != Some(slot) || !full.contains(slot))
+        growth.best(current, avoid).filter(|&slot| route.own_feeder != Some(slot) || !full.contains(slot))
     }
 
     /// `slot` was asked to be the feeder. Another one goes on until it proves the slower.
@@ -215,12 +223,31 @@ impl Routes {
     }
 
     /// The best way that is left to a source whose feeder is gone.
-    pub(super) fn other_feeder(&self, source: SourceIndex) -> Option<u8> {
-        self.routes.get(source.0 as usize)?.growth.as_ref()?.best(None)
+    pub(super) fn other_feeder(&self, source: SourceIndex, avoid: Slots) -> Option<u8> {
+        self.routes.get(source.0 as usize)?.growth.as_ref()?.best(None, avoid)
+    }
+
+    /// Who should have pushed an update.
+    pub(super) fn own_feeder(&self, source: SourceIndex) -> Option<u8> {
+        let route = self.routes.get(source.0 as usize)?;
+        route.own_feeder.filter(|&slot| route.feeders.contains(slot))
+    }
+
+    /// The hot sources that `slot` feeds along trees of their own.
+    pub(super) fn fed_by(&self, slot: u8, now: Instant) -> Vec<SourceIndex> {
+        let fed = self.routes.iter().enumerate().filter(|(_, route)| {
+            route.own_from.is_some() && route.own_feeder == Some(slot) && route.last_born + OWN_TREE_MAX > now
+        });
+        fed.map(|(index, _)| SourceIndex(index as u32)).collect()
     }
 
     pub(super) fn has_own_tree(&self, source: SourceIndex) -> bool {
         self.routes.get(source.0 as usize).is_some_and(|route| route.own_from.is_some())
+    }
+
+    /// Updates that went along the source's own tree.
+    pub(super) fn carried(&self, source: SourceIndex) -> u32 {
+        self.routes.get(source.0 as usize).map_or(0, |route| route.carried)
     }
 
     pub(super) fn is_feeder(&self, source: SourceIndex, slot: u8) -> bool {

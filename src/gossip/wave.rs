@@ -124,12 +124,14 @@ impl Growth {
         self.arrivals.retain(|arrival| arrival.slot != slot);
     }
 
-    /// The best way, or `current` if it is hardly worse.
-    pub(super) fn best(&self, current: Option<u8>) -> Option<u8> {
+    /// The best way, or `current` if it is hardly worse; not by a neighbour to `avoid` if there is another.
+    pub(super) fn best(&self, current: Option<u8>, avoid: Slots) -> Option<u8> {
         let cost = |arrival: &Arrival| arrival.after_us.saturating_add(u32::from(arrival.hops) * HOP_COST_US);
-        let best =
-            self.arrivals.iter().min_by_key(|arrival| (!arrival.is_above, cost(arrival), arrival.slot))?;
+        let best = self.arrivals.iter().min_by_key(|arrival| {
+            (avoid.contains(arrival.slot), !arrival.is_above, cost(arrival), arrival.slot)
+        })?;
         let kept = self.arrivals.iter().find(|arrival| Some(arrival.slot) == current && arrival.is_above);
+        let kept = kept.filter(|kept| !avoid.contains(kept.slot));
         let kept = kept.filter(|kept| cost(kept) <= cost(best).saturating_add(GAIN_MIN_US));
         Some(kept.unwrap_or(best).slot)
     }
@@ -268,7 +270,8 @@ impl<P: WirePeer> Gossip<P> {
     /// An update that should have come along the shared tree has to be asked of `slot`.
     pub(super) fn on_shared_miss(&mut self, slot: u8) {
         self.shared.misses = self.shared.misses.saturating_add(1);
-        if self.shared.parent.is_none() || self.shared.misses >= 2 {
+        let untried = self.shared.parent.is_none_or(|parent| self.conduct.avoid().contains(parent));
+        if untried || self.shared.misses >= 2 {
             self.shared.better = Some(slot);
         }
     }
@@ -286,6 +289,18 @@ impl<P: WirePeer> Gossip<P> {
             self.shared.misses = 0;
             self.adopt(better, now, actions);
         }
+    }
+
+    /// The parent has lost its trust.
+    pub(super) fn replace_parent(&mut self, slot: u8, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        if self.shared.parent == Some(slot) && self.shared.decide_at.is_none() {
+            self.choose_parent(now, actions);
+        }
+    }
+
+    /// Who should have pushed an update of a source without a tree of its own.
+    pub(super) fn parent(&self) -> Option<u8> {
+        self.shared.parent
     }
 
     pub(super) fn on_attach(&mut self, slot: u8, attached: bool) {
@@ -377,7 +392,7 @@ impl<P: WirePeer> Gossip<P> {
     }
 
     fn choose_feeder(&mut self, source: SourceIndex, actions: &mut Vec<GossipAction<P>>) {
-        let Some(slot) = self.routes.choose(source) else { return };
+        let Some(slot) = self.routes.choose(source, self.conduct.avoid()) else { return };
         self.graft(source, slot, actions);
         self.routes.set_feeder(source, slot);
     }
@@ -435,7 +450,8 @@ impl<P: WirePeer> Gossip<P> {
 
     fn choose_parent(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
         let before = self.shared.parent;
-        let best = self.shared.growth.as_ref().and_then(|growth| growth.best(before));
+        let avoid = self.conduct.avoid();
+        let best = self.shared.growth.as_ref().and_then(|growth| growth.best(before, avoid));
         if best == before {
             return;
         }
@@ -539,11 +555,11 @@ mod tests {
     #[test]
     fn the_first_way_is_the_best_unless_another_is_as_fast_and_shorter() {
         let mut growth = grown();
-        assert_eq!(growth.best(None), Some(1));
+        assert_eq!(growth.best(None, Slots::NONE), Some(1));
         growth.arrive(2, 4, LINK, Instant::from_millis(1_001));
-        assert_eq!(growth.best(None), Some(1));
+        assert_eq!(growth.best(None, Slots::NONE), Some(1));
         growth.arrive(3, 3, LINK, Instant::from_millis(1_001));
-        assert_eq!(growth.best(None), Some(3));
+        assert_eq!(growth.best(None, Slots::NONE), Some(3));
     }
 
     #[test]
@@ -551,8 +567,8 @@ mod tests {
         let mut growth = grown();
         growth.arrive(2, 4, LINK, Instant::from_millis(1_004));
         growth.arrive(3, 4, LINK, Instant::from_millis(1_006));
-        assert_eq!(growth.best(Some(2)), Some(2));
-        assert_eq!(growth.best(Some(3)), Some(1));
+        assert_eq!(growth.best(Some(2), Slots::NONE), Some(2));
+        assert_eq!(growth.best(Some(3), Slots::NONE), Some(1));
     }
 
     #[test]
@@ -560,11 +576,11 @@ mod tests {
         let mut growth = grown();
         growth.arrive(2, 1, LINK, Instant::from_millis(1_030));
         growth.arrive(3, 1, LINK, Instant::from_millis(1_041));
-        assert_eq!(growth.best(Some(2)), Some(1));
+        assert_eq!(growth.best(Some(2), Slots::NONE), Some(1));
         growth.remove(1);
-        assert_eq!(growth.best(None), Some(2));
+        assert_eq!(growth.best(None, Slots::NONE), Some(2));
         growth.remove(2);
-        assert_eq!(growth.best(None), None, "it had the wave after a round trip");
+        assert_eq!(growth.best(None, Slots::NONE), None, "it had the wave after a round trip");
     }
 
     #[test]
@@ -573,7 +589,8 @@ mod tests {
         growth.greet(2, 3, Duration::from_millis(90), LINK);
         growth.greet(3, 1, Duration::from_millis(120), LINK);
         growth.remove(1);
-        assert_eq!(growth.best(Some(3)), Some(2));
+        assert_eq!(growth.best(Some(3), Slots::NONE), Some(2));
+        assert_eq!(growth.best(Some(2), Slots::one(2)), Some(3), "to be avoided");
     }
 
     #[test]

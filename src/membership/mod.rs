@@ -2,7 +2,10 @@
 
 mod liveness;
 mod passive;
+mod score;
 mod views;
 
 pub use liveness::{Liveness, LivenessAction};
+pub use score::Score;
+pub(crate) use score::{Reputation, points_for};
 pub use views::{ViewAction, Views};

@@ -6,12 +6,14 @@
 //! neighbour (Law and Siu 2003), so nobody is ever evicted into isolation. And lost peers are remembered and probed, so that
 //! the parts of a broken swarm find each other again.
 
+mod defence;
 mod swap;
 mod upkeep;
 
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use self::defence::{Parted, Prefixes};
 use self::swap::Swaps;
 use super::passive::{Passive, Remembered};
 use crate::config::MembershipConfig;
@@ -78,6 +80,8 @@ pub struct Views<P> {
     /// The beginning and the number of a run of losses.
     losses: (Instant, usize),
     swaps: Swaps<P>,
+    parted: Parted<P>,
+    prefixes: Prefixes<P>,
     stats: ViewStats,
 }
 
@@ -167,6 +171,8 @@ impl<P: WirePeer> Views<P> {
             trim_at: None,
             losses: (now, 0),
             swaps: Swaps::default(),
+            parted: Parted::default(),
+            prefixes: Prefixes::new(&config),
             stats: ViewStats::default(),
             config,
         }
@@ -346,7 +352,8 @@ impl<P: WirePeer> Views<P> {
             self.drop_neighbor(from, now, actions);
         }
         let mut wanted = usize::from(wanted).min(self.config.active_max);
-        let accepted = self.is_neighbor(from) || self.taken() < (self.config.active_target / 2).max(1);
+        let may = self.taken() < (self.config.active_target / 2).max(1) && self.welcomes(from, now);
+        let accepted = self.is_neighbor(from) || may;
         if accepted {
             self.accept(from, now, actions);
             wanted = wanted.saturating_sub(1);
@@ -434,7 +441,13 @@ impl<P: WirePeer> Views<P> {
         }
         // Both asked each other, so both want it; but the reserve may have been filled in the meantime.
         let mutual = self.is_pending(from) && self.active.len() < self.config.active_max;
-        let accepted = self.is_neighbor(from) || mutual || self.admits(request, now, actions);
+        let admits = |views: &mut Self, actions: &mut Vec<_>| {
+            // Who has nobody else is taken even if it was parted from, unless it brings a crowd.
+            let welcome =
+                views.welcomes(from, now) || request == NeighborRequest::High && !views.crowds(from);
+            welcome && (mutual || views.admits(request, now, actions))
+        };
+        let accepted = self.is_neighbor(from) || admits(self, actions);
         if accepted {
             self.accept(from, now, actions);
         } else {
@@ -478,7 +491,8 @@ impl<P: WirePeer> Views<P> {
             return;
         };
         let pending = self.pending.remove(place);
-        if accepted && (self.is_neighbor(from) || self.active.len() < self.config.active_max) {
+        let has_room = self.active.len() < self.config.active_max && !self.crowds(from);
+        if accepted && (self.is_neighbor(from) || has_room) {
             self.accept(from, now, actions);
             self.refusals = 0;
         } else if accepted {
@@ -540,7 +554,7 @@ impl<P: WirePeer> Views<P> {
     }
 
     fn ask(&mut self, peer: P, ask: Ask<P>, now: Instant, actions: &mut Vec<ViewAction<P>>) {
-        if peer == self.local || self.is_pending(peer) {
+        if peer == self.local || self.is_pending(peer) || !self.may_ask(peer, ask, now) {
             return;
         }
         self.pending.push(Pending { peer, ask, sent: 0, due: now });

@@ -24,6 +24,8 @@ pub enum Fault {
     /// Takes part in everything, but forwards no update of others: bodies of other origins are cut out of its frames
     /// (in this crate's wire format; other frames pass).
     Freeload,
+    /// As `Freeload`, and forwards no news of others' updates either: their waves and announcements are cut out, too.
+    Silent,
     /// Everything leaves that much later.
     Slow(Duration),
     /// Anything else: drop, corrupt or replace frames.
@@ -35,6 +37,7 @@ impl fmt::Debug for Fault {
         match self {
             Self::Mute => f.write_str("Mute"),
             Self::Freeload => f.write_str("Freeload"),
+            Self::Silent => f.write_str("Silent"),
             Self::Slow(by) => f.debug_tuple("Slow").field(by).finish(),
             Self::Filter(_) => f.write_str("Filter(..)"),
         }
@@ -52,7 +55,8 @@ impl Fault {
     ) -> Option<(Bytes, Duration)> {
         match self {
             Self::Mute => None,
-            Self::Freeload => without_foreign_updates(now, from, frame).map(|frame| (frame, Duration::ZERO)),
+            Self::Freeload => without(is_update, now, from, frame).map(|frame| (frame, Duration::ZERO)),
+            Self::Silent => without(is_news, now, from, frame).map(|frame| (frame, Duration::ZERO)),
             Self::Slow(by) => Some((frame, *by)),
             Self::Filter(filter) => filter(now, to, frame).map(|frame| (frame, Duration::ZERO)),
         }
@@ -180,20 +184,20 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
     }
 }
 
-/// `None` if nothing else was in the frame.
-fn without_foreign_updates(now: Instant, own: NodeId, frame: Bytes) -> Option<Bytes> {
+/// Cuts out what is `foreign`; `None` if nothing else was in the frame.
+fn without(
+    foreign: impl Fn(&GossipMessage<NodeId>, NodeId) -> bool,
+    now: Instant,
+    own: NodeId,
+    frame: Bytes,
+) -> Option<Bytes> {
     let Ok(mut reader) = FrameReader::new(&frame, now) else { return Some(frame) };
     let mut rest = FrameWriter::new(frame.len());
     let mut cut = false;
     while let Some(next) = reader.next::<NodeId>() {
         let Ok((swarm, message)) = next else { return Some(frame) };
         match &message {
-            Message::Gossip(GossipMessage::Data(data) | GossipMessage::Manifest(data))
-                if data.origin != own =>
-            {
-                cut = true;
-            }
-            Message::Gossip(GossipMessage::Chunk(chunk)) if chunk.update.origin != own => cut = true,
+            Message::Gossip(gossip) if foreign(gossip, own) => cut = true,
             _ => rest.push(swarm.unwrap_or(SwarmTag(0)), &message, now),
         }
     }
@@ -201,6 +205,25 @@ fn without_foreign_updates(now: Instant, own: NodeId, frame: Bytes) -> Option<By
         (false, _) => Some(frame),
         (true, true) => None,
         (true, false) => Some(rest.finish()),
+    }
+}
+
+/// An update of somebody else.
+fn is_update(message: &GossipMessage<NodeId>, own: NodeId) -> bool {
+    match message {
+        GossipMessage::Data(data) | GossipMessage::Manifest(data) => data.origin != own,
+        GossipMessage::Chunk(chunk) => chunk.update.origin != own,
+        _ => false,
+    }
+}
+
+/// An update of somebody else, or word of one.
+fn is_news(message: &GossipMessage<NodeId>, own: NodeId) -> bool {
+    match message {
+        GossipMessage::Wave(wave) => wave.origin != own,
+        GossipMessage::Have { sources } => sources.iter().any(|source| source.origin != own),
+        GossipMessage::ChunkOffer(offer) => offer.update.origin != own,
+        _ => is_update(message, own),
     }
 }
 
@@ -240,11 +263,11 @@ mod tests {
         let now = Instant::from_secs(1);
         let ping = Message::Link(LinkMessage::Ping { token: 1 });
         let mixed = frame(&[data(7), ping.clone(), data(8)]);
-        assert_eq!(without_foreign_updates(now, 7, mixed), Some(frame(&[data(7), ping])));
-        assert_eq!(without_foreign_updates(now, 7, frame(&[data(8)])), None);
-        assert_eq!(without_foreign_updates(now, 8, frame(&[data(8)])), Some(frame(&[data(8)])));
+        assert_eq!(without(is_update, now, 7, mixed), Some(frame(&[data(7), ping])));
+        assert_eq!(without(is_update, now, 7, frame(&[data(8)])), None);
+        assert_eq!(without(is_update, now, 8, frame(&[data(8)])), Some(frame(&[data(8)])));
         let foreign = Bytes::from_static(b"another protocol");
-        assert_eq!(without_foreign_updates(now, 7, foreign.clone()), Some(foreign));
+        assert_eq!(without(is_news, now, 7, foreign.clone()), Some(foreign));
     }
 
     #[test]

@@ -66,6 +66,7 @@
 mod chaos;
 mod checker;
 mod deliveries;
+mod detect_scene;
 mod fault;
 mod group_scene;
 mod ledger;
@@ -93,6 +94,7 @@ pub use checker::{
     Violations,
 };
 pub use deliveries::{Deliveries, Reach};
+pub use detect_scene::{DetectReport, DetectScene};
 pub use fault::{Fault, FaultSchedule, FrameFilter, Incident};
 pub use group_scene::{DownloadKbps, GroupMessages, GroupReport, GroupScene};
 pub use livestream_scene::{
@@ -101,7 +103,7 @@ pub use livestream_scene::{
 };
 pub use metrics::{DropReason, Metrics, Traffic, WindowMeter, body_bytes};
 pub use network::{LinkModel, LinkModelError, Network, NetworkConfig, Passage, ReliablePassage};
-pub use scene::{DelayMs, Probe, Sources, TopicReport, TopicScene};
+pub use scene::{DelayMs, FloodReport, Probe, Sources, TopicReport, TopicScene};
 pub use state_scene::{LevelStaleness, StalenessMs, StateBudget, StateReport, StateScene};
 pub use world::{Birth, World};
 

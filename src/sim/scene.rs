@@ -1,7 +1,9 @@
 //! The scene in which topics are measured: everybody joins through one contact, a calm, then messages, and in their middle
 //! whatever goes wrong.
 
-use alloc::collections::BTreeMap;
+mod flood;
+
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
@@ -9,16 +11,19 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Birth, NetworkConfig, NodeId, Observer, World, body_bytes};
+use super::{Birth, Fault, NetworkConfig, NodeId, Observer, World, body_bytes};
 use crate::config::{Config, GossipMode};
 use crate::engine::Engine;
 use crate::gossip::PublishOptions;
-use crate::id::{Epoch, StateId, SwarmId, UpdateId};
+use crate::id::{Epoch, Priority, StateId, SwarmId, UpdateId};
 use crate::io::{Event, Update};
-use crate::rng::{Rng, Seed};
+use crate::rng::{Rng, Seed, mix};
 use crate::stats::{GossipStats, Histogram};
 use crate::swarm::TopicOptions;
 use crate::time::Instant;
+use flood::Flood;
+
+pub use flood::FloodReport;
 
 /// The topic of the scene.
 const TOPIC: SwarmId = SwarmId::from_name("scene");
@@ -77,8 +82,19 @@ pub struct TopicScene {
     /// The mean time that a node stays before it crashes (half of them) or leaves, and another joins in its place, from the
     /// first message on. The contact stays.
     pub churn: Option<Duration>,
+    /// The share of the nodes, in parts per million, that accept everything and forward nothing, all their lives
+    /// ([`Fault::Silent`]). The contact is none of them; what is reported is of the others.
+    pub silent_ppm: u32,
+    /// The share that forwards everything but the updates themselves, so that it looks useful ([`Fault::Freeload`]);
+    /// likewise.
+    pub freeload_ppm: u32,
+    /// One node floods its neighbours while messages flow, at so many times the frames that each of them allows it
+    /// ([`LinkConfig::inbound_frames_per_s`](crate::LinkConfig::inbound_frames_per_s)).
+    pub flood: Option<u32>,
     /// The configuration of every node.
     pub config: Config,
+    /// How urgent the messages are.
+    pub priority: Priority,
     /// How bodies travel.
     pub mode: GossipMode,
     /// Everything random comes from here.
@@ -100,12 +116,16 @@ impl TopicScene {
             crash_ppm: 0,
             partition: None,
             churn: None,
+            silent_ppm: 0,
+            freeload_ppm: 0,
+            flood: None,
             config: match nodes {
                 0..50 => Config::small(),
                 50..=500 => Config::medium(),
                 501..=100_000 => Config::large(),
                 _ => Config::huge(),
             },
+            priority: Priority::Normal,
             mode: GossipMode::Hybrid,
             seed: 1,
         }
@@ -167,6 +187,8 @@ pub struct TopicReport {
     pub merge_s: Option<f64>,
     /// How long after it everybody knew the same updates.
     pub equal_state_s: Option<f64>,
+    /// What a flood brought about.
+    pub flood: Option<FloodReport>,
     /// Bytes that a node sends in a second while nothing is published.
     pub idle_bytes_per_s: f64,
     /// The mean number of neighbours at the end.
@@ -205,6 +227,8 @@ struct Tally {
     catch_ups: u64,
     repeated: u64,
     joined_at: Vec<Option<Instant>>,
+    /// Nodes of which nothing is asked.
+    exempt: BTreeSet<NodeId>,
     lagged: Vec<(NodeId, UpdateId<NodeId>)>,
 }
 
@@ -248,6 +272,9 @@ impl Tally {
         }
         let message = &mut self.messages[message];
         let was_there = self.joined_at[node as usize].is_some_and(|since| since <= message.published);
+        if self.exempt.contains(&node) {
+            return;
+        }
         if was_there {
             self.delay_us.record((now - message.published).as_micros() as u64);
         } else {
@@ -297,6 +324,7 @@ struct Run<'a> {
     /// When each node will go, if it will.
     departures: BTreeMap<(Instant, NodeId), ()>,
     heap_before: u64,
+    flood: Option<Flood>,
     end: Instant,
 }
 
@@ -316,6 +344,7 @@ impl<'a> Run<'a> {
             past: GossipStats::default(),
             departures: BTreeMap::new(),
             heap_before,
+            flood: None,
             end,
         }
     }
@@ -325,7 +354,9 @@ impl<'a> Run<'a> {
         let idle_bytes_per_s = self.calm();
         let cpu_before = self.probe.cpu_ns();
         self.world.metrics_mut().reset();
+        self.begin_flood();
         let (crashed, healed) = self.publish();
+        let flood = self.end_flood();
         let cpu_ns = self.probe.cpu_ns() - cpu_before;
         let traffic = self.world.metrics().total();
         let deliveries = self.world.observer().deliveries;
@@ -361,6 +392,7 @@ impl<'a> Run<'a> {
             recovery_s: crashed.map(|at| self.recovery(at, &present)),
             merge_s,
             equal_state_s,
+            flood,
             idle_bytes_per_s,
             degree_mean: ratio(degrees as u64, self.world.hosts().count() as u64),
             heap_bytes_per_node: heap / u64::from(self.scene.nodes),
@@ -432,8 +464,9 @@ impl<'a> Run<'a> {
         };
         let nodes = self.world.node_count();
         let payload = Bytes::from(payload);
+        let options = PublishOptions { priority: self.scene.priority, ..PublishOptions::default() };
         let published = self.world.with_host(origin, |host, now| {
-            host.publish(TOPIC, StateId(0), payload, PublishOptions::default(), now).map(|id| (id, now))
+            host.publish(TOPIC, StateId(0), payload, options, now).map(|id| (id, now))
         });
         if let Some(Ok((id, now))) = published {
             self.world.observer_mut().publish(id, nodes, now);
@@ -457,7 +490,7 @@ impl<'a> Run<'a> {
     fn split(&mut self) -> Option<Instant> {
         let span = self.scene.partition?;
         let seed = self.rng.next_u64();
-        self.world.partition(|node| (crate::rng::mix(seed ^ node) & 1) as u8);
+        self.world.partition(|node| (mix(seed ^ node) & 1) as u8);
         Some(self.world.now() + span)
     }
 
@@ -533,7 +566,8 @@ impl<'a> Run<'a> {
     /// Nodes that are up, with the time since which they are.
     fn present(&self) -> Vec<(NodeId, Instant)> {
         let joined_at = &self.world.observer().joined_at;
-        let up = self.world.hosts().map(|(node, _)| node);
+        let exempt = &self.world.observer().exempt;
+        let up = self.world.hosts().map(|(node, _)| node).filter(|node| !exempt.contains(node));
         up.filter_map(|node| Some((node, joined_at.get(node as usize).copied()??))).collect()
     }
 
@@ -589,7 +623,7 @@ impl<'a> Run<'a> {
     /// A new node, which joins through the contact.
     fn add(&mut self) -> NodeId {
         let scene = self.scene;
-        self.world.add(|birth| {
+        let node = self.world.add(|birth| {
             let Birth { node, seed, now, life } = birth;
             let mut config = scene.config.clone();
             config.epoch = Epoch(life);
@@ -599,7 +633,23 @@ impl<'a> Run<'a> {
             let options = TopicOptions::through(contact).mode(scene.mode);
             engine.join_topic(TOPIC, options, now).expect("a fresh engine can join");
             engine
-        })
+        });
+        if let Some(fault) = self.fault(node) {
+            self.world.set_fault(node, Some(fault));
+            self.world.observer_mut().exempt.insert(node);
+        }
+        node
+    }
+
+    fn fault(&self, node: NodeId) -> Option<Fault> {
+        let draw = (mix(self.scene.seed ^ mix(node)) % 1_000_000) as u32;
+        let (silent, freeload) = (self.scene.silent_ppm, self.scene.freeload_ppm);
+        match draw {
+            _ if node == 0 => None,
+            _ if draw < silent => Some(Fault::Silent),
+            _ if draw < silent + freeload => Some(Fault::Freeload),
+            _ => None,
+        }
     }
 
     fn plan_departure(&mut self, node: NodeId) {
@@ -643,7 +693,8 @@ impl<'a> Run<'a> {
 
     fn step_to(&mut self, until: Instant) {
         while self.world.now() < until {
-            let next = until.min(self.world.now() + LOOK);
+            self.beat();
+            let next = until.min(self.world.now() + LOOK).min(self.next_beat().unwrap_or(Instant::MAX));
             self.world.run_until(next);
             self.probe.progress(next, self.end);
         }

@@ -201,6 +201,11 @@ impl<P: WirePeer> Swarm<P> {
         }
     }
 
+    /// A peer has offended.
+    pub(crate) fn blame(&mut self, peer: P, points: u32, now: Instant, actions: &mut SwarmActions<P>) {
+        self.with_topic(now, actions, |topic, now, actions| topic.blame(peer, points, now, actions));
+    }
+
     /// A frame to or from a neighbour was lost.
     pub(crate) fn note_loss(&mut self, now: Instant) {
         match self {

@@ -97,7 +97,7 @@ impl<P: WirePeer> Topic<P> {
         Self {
             swarm,
             views: Views::new(local, swarm, config.membership.clone(), frame_bytes_max, seed.fork(1), now),
-            gossip,
+            gossip: gossip.with_limits(config.budget.clone(), config.score.clone()),
             guard,
             guard_stats: GuardStats::default(),
             authority_changes: Vec::new(),
@@ -182,8 +182,10 @@ impl<P: WirePeer> Topic<P> {
         if carries_updates(&message) {
             self.views.note_use(from, now);
         }
-        if self.admits(from, &message, now, actions) {
-            self.gossip.handle_framed(from, message, frame, now, &mut self.gossip_actions);
+        if self.gossip.admit(from, &message, now, &mut self.gossip_actions)
+            && self.admits(from, &message, now, actions)
+        {
+            self.gossip.handle_admitted(from, message, frame, now, &mut self.gossip_actions);
         }
         self.settle(now, actions);
     }
@@ -309,6 +311,18 @@ impl<P: WirePeer> Topic<P> {
         self.gossip.set_rtt(peer, rtt, deviation);
     }
 
+    /// A peer has offended.
+    pub(crate) fn blame(&mut self, peer: P, points: u32, now: Instant, actions: &mut SwarmActions<P>) {
+        self.gossip.blame(peer, points, now, &mut self.gossip_actions);
+        self.settle(now, actions);
+    }
+
+    /// The addresses of peers share a prefix if they have the same key.
+    pub(crate) fn set_prefix(&mut self, peer: P, prefix: u64, now: Instant, actions: &mut SwarmActions<P>) {
+        self.views.set_prefix(peer, prefix, now, &mut self.view_actions);
+        self.settle(now, actions);
+    }
+
     pub(crate) fn note_loss(&mut self, now: Instant) {
         self.gossip.note_loss(now);
     }
@@ -380,6 +394,11 @@ impl<P: WirePeer> Topic<P> {
             let event = Event::AuthorityChanged { swarm: self.swarm, change };
             actions.push(SwarmAction::Event(event));
         }
+        for action in &self.gossip_actions {
+            if let GossipAction::Part { peer } = *action {
+                self.views.part_from(peer, now, &mut self.view_actions);
+            }
+        }
         for action in self.view_actions.drain(..) {
             match action {
                 ViewAction::Send { to, message } => actions.push(SwarmAction::Send {
@@ -412,6 +431,10 @@ impl<P: WirePeer> Topic<P> {
                 }
             }
         }
+        self.settle_gossip(now, actions);
+    }
+
+    fn settle_gossip(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         for action in self.gossip_actions.drain(..) {
             actions.push(match action {
                 GossipAction::Send { to, message, class, key } => {
@@ -426,6 +449,7 @@ impl<P: WirePeer> Topic<P> {
                     SwarmAction::Pass { to, frame, class, deadline: None, key: None }
                 }
                 GossipAction::Misbehaved { peer, offence } => SwarmAction::Misbehaved(peer, offence),
+                GossipAction::Part { .. } => continue,
                 GossipAction::Deliver(data) => SwarmAction::Event(Event::Delivered(update(self.swarm, data))),
                 GossipAction::Lagged { origin, epoch, sequences, reason } => {
                     SwarmAction::Event(Event::Lagged { swarm: self.swarm, origin, epoch, sequences, reason })

@@ -21,9 +21,11 @@ impl<P: WirePeer> Views<P> {
         let doublings = self.refusals.saturating_sub(if self.active.is_empty() { 8 } else { 3 }).min(7);
         let pause = (self.config.refill_interval * (1 << doublings)).min(REFILL_MAX);
         self.refill_at = Some(now + self.spread(pause));
+        let unwelcome = self.unwelcome(now);
         let fits = |peer| {
             !self.active.iter().any(|neighbor| neighbor.peer == peer)
                 && !self.pending.iter().any(|pending| pending.peer == peer)
+                && !unwelcome.contains(&peer)
         };
         // Of whom there was news lately is most likely still there.
         let young = self.passive.pick_young(NEWS_AGE_MAX, &mut self.rng, fits);
