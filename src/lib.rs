@@ -128,11 +128,11 @@ pub use propagation::{
 };
 pub use rng::Seed;
 pub use stats::{
-    EngineStats, GossipStats, GroupStats, GuardStats, Histogram, LivestreamStats, TopicStats, ViewStats,
+    EngineStats, GossipStats, GroupMediaStats, GroupStats, GuardStats, Histogram, LivestreamStats, TopicStats, ViewStats,
 };
 pub use swarm::{
-    BroadcastOptions, DeliveryOrder, DeliveryRoute, GroupMessageId, GroupOptions, GroupSendOptions,
-    GroupTarget, Guard, JoinGroupOptions, Participant, ParticipantChange, StreamQuality, StreamState,
+    BroadcastOptions, DeliveryOrder, DeliveryRoute, GroupMedia, GroupMessageId, GroupOptions, GroupSendOptions,
+    GroupTarget, Guard, JoinGroupOptions, MediaFrameOptions, MediaOptions, MediaTopology, MediaTrack, Participant, ParticipantChange, StreamQuality, StreamState,
     TopicOptions, WatchOptions,
 };
 #[cfg(feature = "std")]

@@ -139,6 +139,7 @@ fn profile() -> impl Strategy<Value = Profile<u64>> {
             claim_us,
             handover,
             taken_us,
+            media: None,
             metadata: metadata.into(),
         },
     )

@@ -467,6 +467,11 @@ impl<P: WirePeer> Relay<P> {
         self.take_notice(notice, now, actions);
     }
 
+    /// Whether anybody is fed here.
+    pub fn has_children(&self) -> bool {
+        self.stripes.iter().any(|stripe| !stripe.children.is_empty())
+    }
+
     /// Says goodbye to everybody, and releases all links. The relay is of no use afterwards.
     pub fn leave(&mut self, actions: &mut Vec<RelayAction<P>>) {
         let mut told: Vec<P> = self.peers.keys().copied().collect();

@@ -94,7 +94,9 @@ pub use checker::{
 };
 pub use deliveries::{Deliveries, Reach};
 pub use fault::{Fault, FaultSchedule, FrameFilter, Incident};
-pub use group_scene::{DownloadKbps, GroupMessages, GroupReport, GroupScene};
+pub use group_scene::{
+    DownloadKbps, FailoverMs, GroupMessages, GroupReport, GroupScene, MediaDelays, MediaReport, MediaScene,
+};
 pub use livestream_scene::{
     JoinMs, LivestreamReport, LivestreamScene, OnTime, OutageMs, StripesBack, UploadUse, Uploads,
     UploadsError,

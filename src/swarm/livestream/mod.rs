@@ -303,6 +303,9 @@ impl<P: WirePeer> Livestream<P> {
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) {
+        if let Some(planner) = &mut self.planner {
+            planner.set_source_upload(upload_bytes_per_s, &mut self.planner_actions);
+        }
         if let Some(relay) = &mut self.relay {
             relay.set_upload(upload_bytes_per_s, now, &mut self.relay_actions);
         }
@@ -457,6 +460,11 @@ impl<P: WirePeer> Livestream<P> {
             planner.add_stats(&mut stats);
         }
         stats
+    }
+
+    /// Whether this node passes the stream on.
+    pub(crate) fn feeds_anybody(&self) -> bool {
+        self.relay.as_ref().is_some_and(Relay::has_children)
     }
 
     pub(crate) fn relay(&self) -> Option<&Relay<P>> {
