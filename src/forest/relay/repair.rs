@@ -162,6 +162,11 @@ impl<P: WirePeer> Relay<P> {
         self.miss_from(track, number, history, now);
     }
 
+    /// The same, but it is asked for only if it has not come by then.
+    pub(super) fn miss_at(&mut self, track: u8, number: u64, at: Instant) {
+        self.miss_from(track, number, false, at);
+    }
+
     /// The same, but the parent of the stripe is not asked.
     pub(super) fn miss_elsewhere(&mut self, track: u8, number: u64, now: Instant) {
         self.miss(track, number, false, now);

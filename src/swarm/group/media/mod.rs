@@ -61,6 +61,8 @@ struct Stream<P> {
     upload: u64,
     /// Whether the application was told that frames come.
     told: bool,
+    /// Until then more is spent on it: relays are of little use before all have come.
+    begins_until: Option<Instant>,
 }
 
 /// A roster that changes fast is looked at no more often than this.
@@ -73,8 +75,21 @@ const UPLOAD_STEP: u64 = 8;
 const RETAINED_S: u64 = 3;
 const RETAINED_BYTES_MIN: u64 = 128 << 10;
 
+/// No group has more receivers.
+const VIEWERS_MAX: usize = 65_536;
+
+/// How long more is spent on a track that begins to be received by all.
+const BEGINNING: Duration = Duration::from_millis(1_500);
+
 const TRACKS: [MediaTrack; 4] =
     [MediaTrack::Audio, MediaTrack::Thumbnail, MediaTrack::Video, MediaTrack::Screen];
+
+impl<P> Media<P> {
+    /// When an own track has begun, and less may be spent on it.
+    fn begun_at(&self) -> Option<Instant> {
+        self.streams.values().filter_map(|stream| stream.begins_until).min()
+    }
+}
 
 impl<P: WirePeer> Group<P> {
     // --- commands -------------------------------------------------------------------------------------------------
@@ -201,7 +216,7 @@ impl<P: WirePeer> Group<P> {
         let media = self.media.as_ref()?;
         let behind = media.stale || media.revision != self.roster.revision();
         let review = behind.then(|| media.reviewed + REVIEW_INTERVAL);
-        review.into_iter().chain(media.voice.poll_timeout()).min()
+        [review, media.begun_at(), media.voice.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Somebody is not in any more: a pin would keep its place.
@@ -246,7 +261,9 @@ impl<P: WirePeer> Group<P> {
     pub(super) fn review_media(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         let revision = self.roster.revision();
         let due = |media: &Media<P>| {
-            (media.stale || media.revision != revision) && now - media.reviewed >= REVIEW_INTERVAL
+            let begun = media.begun_at().is_some_and(|at| at <= now);
+            let behind = media.stale || media.revision != revision;
+            begun || behind && now - media.reviewed >= REVIEW_INTERVAL
         };
         let Some(mut media) = self.media.take_if(|media| due(media)) else { return };
         (media.revision, media.stale, media.reviewed) = (revision, false, now);
@@ -258,7 +275,8 @@ impl<P: WirePeer> Group<P> {
             self.tell(GroupEvent::SpeakersChanged { speakers }, actions);
         }
         let wanted = self.wanted(&media, &ranking);
-        self.carry_over(&mut media, &wanted, actions);
+        let receivers = ranking.len().saturating_sub(1) as u64;
+        self.carry_over(&mut media, &wanted, receivers, now, actions);
         self.media = Some(media);
     }
 
@@ -297,7 +315,7 @@ impl<P: WirePeer> Group<P> {
         for (&(peer, track), member) in &wishes {
             let rate = if is_relayed(track) { upload::rate(track, options) } else { 0 };
             let bytes_per_s = spare * rate / rates.max(1);
-            wanted.insert(self.stream_id(member, track), (peer, Share { track, bytes_per_s, whole: false }));
+            wanted.insert(self.stream_id(member, track), (peer, Share { track, bytes_per_s, whole: false, is_received: true }));
         }
         wanted
     }
@@ -307,6 +325,8 @@ impl<P: WirePeer> Group<P> {
         &mut self,
         media: &mut Media<P>,
         wanted: &BTreeMap<SwarmId, (P, Share)>,
+        receivers: u64,
+        now: Instant,
         actions: &mut SwarmActions<P>,
     ) {
         let closed: Vec<_> = media.streams.keys().copied().filter(|id| !wanted.contains_key(id)).collect();
@@ -316,18 +336,32 @@ impl<P: WirePeer> Group<P> {
                 self.tell(GroupEvent::TrackClosed { from: stream.peer, track: stream.track }, actions);
             }
         }
-        for (&id, &(peer, share)) in wanted {
+        for (&id, &(peer, mut share)) in wanted {
+            let own = peer == self.local;
+            let before = media.streams.get(&id);
+            let mut begins_until = before.and_then(|stream| stream.begins_until).filter(|&until| now < until);
+            if own && !share.whole {
+                let stripes = stripes(share.track, receivers);
+                let beginning = upload::beginning(share.track, receivers, stripes, &media.options);
+                let was_idle = before.is_none_or(|stream| stream.upload < share.bytes_per_s);
+                if share.bytes_per_s < beginning && was_idle && share.is_received {
+                    begins_until = Some(now + BEGINNING);
+                }
+                if begins_until.is_some() {
+                    share.bytes_per_s = share.bytes_per_s.max(beginning);
+                }
+            }
             let Share { track, bytes_per_s: upload, .. } = share;
             let Some(stream) = media.streams.get_mut(&id) else {
-                let stream = Stream { peer, track, upload, told: peer == self.local };
-                media.streams.insert(id, stream);
-                actions.push(order(if peer == self.local {
-                    StreamOrder::Open { id, options: broadcast(share, &media.options) }
+                media.streams.insert(id, Stream { peer, track, upload, told: own, begins_until });
+                actions.push(order(if own {
+                    StreamOrder::Open { id, options: broadcast(share, receivers, &media.options) }
                 } else {
                     StreamOrder::Watch { id, options: watch(peer, share, &media.options) }
                 }));
                 continue;
             };
+            stream.begins_until = begins_until;
             let step = stream.upload.abs_diff(upload);
             if step > stream.upload / UPLOAD_STEP || (step > 0 && upload == 0) {
                 stream.upload = upload;
@@ -385,20 +419,25 @@ fn retained_bytes(track: MediaTrack, options: &MediaOptions) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-fn broadcast<P>(share: Share, options: &MediaOptions) -> BroadcastOptions<P> {
-    let rate = upload::rate(share.track, options);
-    let mut broadcast = BroadcastOptions::new(rate, share.bytes_per_s);
-    broadcast.stripes = Some(match share.track {
+/// As many relays as there are stripes feed everybody over two links; more would be more connections than it is worth.
+fn stripes(track: MediaTrack, receivers: u64) -> u8 {
+    match track {
         MediaTrack::Audio => 2,
         MediaTrack::Thumbnail => 1,
-        MediaTrack::Video | MediaTrack::Screen => 8,
-    });
+        MediaTrack::Video | MediaTrack::Screen => receivers.saturating_sub(2).clamp(4, 16) as u8,
+    }
+}
+
+fn broadcast<P>(share: Share, receivers: u64, options: &MediaOptions) -> BroadcastOptions<P> {
+    let rate = upload::rate(share.track, options);
+    let mut broadcast = BroadcastOptions::new(rate, share.bytes_per_s);
+    broadcast.stripes = Some(stripes(share.track, receivers));
     broadcast.mode = match options.topology {
         MediaTopology::Auto => PlanMode::Auto,
         MediaTopology::Mesh => PlanMode::Star,
         MediaTopology::Relay => PlanMode::Forest,
     };
-    broadcast.star_to_tree_threshold = usize::MAX;
+    broadcast.star_to_tree_threshold = VIEWERS_MAX;
     broadcast.deadline = options.deadline;
     broadcast.retained_bytes_max = retained_bytes(share.track, options);
     broadcast.chat = false;

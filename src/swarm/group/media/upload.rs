@@ -16,6 +16,8 @@ pub(super) struct Share {
     pub(super) bytes_per_s: u64,
     /// Whether it feeds all receivers.
     pub(super) whole: bool,
+    /// Whether everybody is expected to receive it.
+    pub(super) is_received: bool,
 }
 
 /// Plans use this much of what they are given, in percent; see [`PlanConfig`](crate::PlanConfig).
@@ -66,14 +68,14 @@ pub(super) fn divide(demands: &[Demand], options: &MediaOptions) -> alloc::vec::
     let share = |demand: &Demand| {
         let need = needed(demand, options);
         if whole(need) {
-            return Share { track: demand.track, bytes_per_s: need, whole: true };
+            return Share { track: demand.track, bytes_per_s: need, whole: true, is_received: true };
         }
         let once = once(demand.track, options);
         let bytes_per_s = match options.topology {
             MediaTopology::Relay => once,
             _ => (left * rate(demand.track, options) / rates.max(1)).clamp(once, need.max(once)),
         };
-        Share { track: demand.track, bytes_per_s, whole: false }
+        Share { track: demand.track, bytes_per_s, whole: false, is_received: true }
     };
     demands.iter().map(share).collect()
 }
@@ -88,7 +90,16 @@ pub(super) fn idle(track: MediaTrack, receivers: u64, options: &MediaOptions) ->
     let need = needed(&Demand { track, receivers }, options);
     let whole = options.topology == MediaTopology::Mesh || need <= options.upload_bytes_per_s / 4;
     let bytes_per_s = if whole { need } else { once(track, options) };
-    Share { track, bytes_per_s, whole }
+    Share { track, bytes_per_s, whole, is_received: false }
+}
+
+/// What a plan must be given for receivers to come one by one: each relay helps with one stripe only, so until there is one
+/// for every stripe the participant feeds most of them itself.
+pub(super) fn beginning(track: MediaTrack, receivers: u64, stripes: u8, options: &MediaOptions) -> u64 {
+    let stripes = u64::from(stripes);
+    let present = receivers.min(stripes.div_ceil(2));
+    let slots = present * (stripes + 1 - present) + stripes;
+    rate(track, options) * slots * 106 / (USE_PERCENT * stripes) + 1
 }
 
 /// What is left of the upload beside own tracks.
