@@ -267,6 +267,10 @@ pub struct GroupMediaStats {
     pub chunks_repaired: u64,
     /// Chunks of others passed on.
     pub chunks_forwarded: u64,
+    /// Requests to be fed that were refused, for want of upload.
+    pub attaches_refused: u64,
+    /// Chunks asked for here that could not be served, for want of them or of budget.
+    pub chunks_unserved: u64,
     /// Own frames published.
     pub frames_published: u64,
 }

@@ -138,6 +138,8 @@ impl<P: WirePeer> Engine<P> {
             sum.failovers += stats.failovers;
             sum.chunks_repaired += stats.chunks_repaired;
             sum.chunks_forwarded += stats.chunks_forwarded;
+            sum.attaches_refused += stats.attaches_refused;
+            sum.chunks_unserved += stats.chunks_unserved;
             sum.frames_published += stats.frames_published;
         }
         Some(sum)
@@ -158,17 +160,20 @@ impl<P: WirePeer> Engine<P> {
     pub(super) fn on_stream_order(&mut self, group: SwarmTag, order: StreamOrder<P>, now: Instant) {
         let (local, epoch) = (self.local, self.epoch_min);
         let (id, stream) = match order {
-            StreamOrder::Open { id, options } => {
+            StreamOrder::Open { id, options, node_upload } => {
                 let seed = self.seed.fork(self.joins + 1);
                 let stream =
                     Livestream::open(local, id, epoch, &self.config, &options, Guard::new(), seed, now);
-                (id, stream)
+                (id, stream.map(|stream| stream.sharing(node_upload)))
             }
-            StreamOrder::Watch { id, options } => {
+            StreamOrder::Watch { id, options, node_upload } => {
                 let seed = self.seed.fork(self.joins + 1);
                 let stream =
                     Livestream::watch(local, id, epoch, &self.config, &options, Guard::new(), seed, now);
-                (id, stream)
+                (id, stream.map(|stream| stream.sharing(node_upload)))
+            }
+            StreamOrder::SetRedundancy { id, percent } => {
+                return self.with_livestream(id.tag(), |stream, _, _| stream.set_redundancy(percent));
             }
             StreamOrder::SetUpload { id, bytes_per_s } => {
                 return self.with_livestream(id.tag(), |stream, now, actions| {

@@ -58,15 +58,18 @@ pub(crate) enum SwarmAction<P> {
     Gone,
 }
 
-/// What a group wants done with a livestream of its own.
+/// What a group wants done with a livestream of its own. `node_upload` is what the node spends on all of them, in bytes a
+/// second.
 #[derive(Debug)]
 pub(crate) enum StreamOrder<P> {
     /// Publish it.
-    Open { id: SwarmId, options: BroadcastOptions<P> },
+    Open { id: SwarmId, options: BroadcastOptions<P>, node_upload: u64 },
     /// Receive it.
-    Watch { id: SwarmId, options: WatchOptions<P> },
+    Watch { id: SwarmId, options: WatchOptions<P>, node_upload: u64 },
     /// Spend this much on it, in bytes a second.
     SetUpload { id: SwarmId, bytes_per_s: u64 },
+    /// Send so much of it, parity included, in percent.
+    SetRedundancy { id: SwarmId, percent: u16 },
     /// Neither publish nor receive it any more.
     Close { id: SwarmId },
 }

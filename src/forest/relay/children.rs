@@ -96,7 +96,8 @@ impl<P: WirePeer> Relay<P> {
         ForestMessage::Attached(Attached {
             token,
             epoch: self.facts.map_or(Epoch(0), |facts| facts.epoch),
-            clock_us: self.stream_us(now),
+            // Whoever does not know the time yet must not tell it.
+            clock_us: if self.knows_time() { self.stream_us(now) } else { 0 },
             accepted,
             paths: paths.collect(),
             tracks: self.positions(interest),

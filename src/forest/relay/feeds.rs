@@ -252,8 +252,22 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 
+    pub(super) fn knows_time(&self) -> bool {
+        self.is_source() || self.clock_error.is_some()
+    }
+
+    /// A chunk came before anybody told the time: it was captured about now.
+    pub(super) fn guess_time(&mut self, captured_ms: u32, now: Instant) {
+        let here = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+        let there = i64::from(captured_ms) * 1_000 + RTT_GUESS.as_micros() as i64 / 2;
+        self.clock_offset_us = there.saturating_sub(here);
+    }
+
     /// Half the round trip is the best guess of the way back (RFC 5905, section 8, without the server's own delay).
     pub(super) fn compare_clocks(&mut self, clock_us: u64, rtt: Duration, now: Instant) {
+        if clock_us == 0 {
+            return;
+        }
         let better = self.clock_error.is_none_or(|(error, since)| rtt <= error || now - since > REFRESH * 6);
         if better {
             let here = i64::try_from((now - rtt / 2).as_micros()).unwrap_or(i64::MAX);

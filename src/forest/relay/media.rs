@@ -271,6 +271,9 @@ impl<P: WirePeer> Relay<P> {
         let index = self.stripe_of(chunk.number);
         let is_parent = self.stripes.get(index).is_some_and(|stripe| stripe.parent == Some(from));
         let known = is_parent || self.is_fed_by(from);
+        if known && !self.knows_time() {
+            self.guess_time(chunk.captured_ms, now);
+        }
         let ahead_ms = u64::from(chunk.captured_ms) > self.stream_ms(now) + CLOCK_SLACK_MS;
         let log = self.tracks.get(&chunk.track).map(|track| &track.log);
         let end = log.map_or(chunk.number, |log| log.end());

@@ -63,6 +63,8 @@ struct Stream<P> {
     told: bool,
     /// Until then more is spent on it: relays are of little use before all have come.
     begins_until: Option<Instant>,
+    /// What is sent of it, parity included, in percent.
+    redundancy: u16,
 }
 
 /// A roster that changes fast is looked at no more often than this.
@@ -79,7 +81,7 @@ const RETAINED_BYTES_MIN: u64 = 128 << 10;
 const VIEWERS_MAX: usize = 65_536;
 
 /// How long more is spent on a track that begins to be received by all.
-const BEGINNING: Duration = Duration::from_millis(1_500);
+const BEGINNING: Duration = Duration::from_millis(500);
 
 const TRACKS: [MediaTrack; 4] =
     [MediaTrack::Audio, MediaTrack::Thumbnail, MediaTrack::Video, MediaTrack::Screen];
@@ -315,7 +317,7 @@ impl<P: WirePeer> Group<P> {
         for (&(peer, track), member) in &wishes {
             let rate = if is_relayed(track) { upload::rate(track, options) } else { 0 };
             let bytes_per_s = spare * rate / rates.max(1);
-            wanted.insert(self.stream_id(member, track), (peer, Share { track, bytes_per_s, whole: false, is_received: true }));
+            wanted.insert(self.stream_id(member, track), (peer, Share { track, bytes_per_s, whole: false, is_received: true, redundancy: 100 }));
         }
         wanted
     }
@@ -353,15 +355,22 @@ impl<P: WirePeer> Group<P> {
             }
             let Share { track, bytes_per_s: upload, .. } = share;
             let Some(stream) = media.streams.get_mut(&id) else {
-                media.streams.insert(id, Stream { peer, track, upload, told: own, begins_until });
+                media.streams.insert(id, Stream { peer, track, upload, told: own, begins_until, redundancy: 100 });
+                let node_upload = media.options.upload_bytes_per_s;
                 actions.push(order(if own {
-                    StreamOrder::Open { id, options: broadcast(share, receivers, &media.options) }
+                    media.stale = true;
+                    let options = broadcast(share, receivers, &media.options);
+                    StreamOrder::Open { id, options, node_upload }
                 } else {
-                    StreamOrder::Watch { id, options: watch(peer, share, &media.options) }
+                    StreamOrder::Watch { id, options: watch(peer, share, &media.options), node_upload }
                 }));
                 continue;
             };
             stream.begins_until = begins_until;
+            if own && stream.redundancy != share.redundancy {
+                stream.redundancy = share.redundancy;
+                actions.push(order(StreamOrder::SetRedundancy { id, percent: share.redundancy }));
+            }
             let step = stream.upload.abs_diff(upload);
             if step > stream.upload / UPLOAD_STEP || (step > 0 && upload == 0) {
                 stream.upload = upload;

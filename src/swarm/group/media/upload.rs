@@ -18,6 +18,8 @@ pub(super) struct Share {
     pub(super) whole: bool,
     /// Whether everybody is expected to receive it.
     pub(super) is_received: bool,
+    /// What is sent of it, parity included, in percent.
+    pub(super) redundancy: u16,
 }
 
 /// Plans use this much of what they are given, in percent; see [`PlanConfig`](crate::PlanConfig).
@@ -68,17 +70,35 @@ pub(super) fn divide(demands: &[Demand], options: &MediaOptions) -> alloc::vec::
     let share = |demand: &Demand| {
         let need = needed(demand, options);
         if whole(need) {
-            return Share { track: demand.track, bytes_per_s: need, whole: true, is_received: true };
+            let redundancy = redundancy(demand, all, demands, options);
+            return Share { track: demand.track, bytes_per_s: need, whole: true, is_received: true, redundancy };
         }
         let once = once(demand.track, options);
         let bytes_per_s = match options.topology {
             MediaTopology::Relay => once,
             _ => (left * rate(demand.track, options) / rates.max(1)).clamp(once, need.max(once)),
         };
-        Share { track: demand.track, bytes_per_s, whole: false, is_received: true }
+        Share { track: demand.track, bytes_per_s, whole: false, is_received: true, redundancy: 100 }
     };
     demands.iter().map(share).collect()
 }
+
+/// What is left of the upload protects what is sent: sound twice, then pictures as far as it goes.
+fn redundancy(demand: &Demand, all: u64, demands: &[Demand], options: &MediaOptions) -> u16 {
+    let of = |track| demands.iter().filter(move |demand| demand.track == track).map(|demand| needed(demand, options));
+    let audio: u64 = of(MediaTrack::Audio).sum();
+    let video: u64 = of(MediaTrack::Video).sum();
+    // Plans use less than they are given; the rest is for this.
+    let room = (options.upload_bytes_per_s * PROTECTED_PERCENT / 100).saturating_sub(all);
+    match demand.track {
+        MediaTrack::Audio if audio <= room => 200,
+        MediaTrack::Video => 100 + (room.saturating_sub(audio) * 100 / video.max(1)).min(25) as u16,
+        _ => 100,
+    }
+}
+
+/// What is given to plans and to parity, in percent: used by 85 %, and with room for headers that is rarely needed.
+const PROTECTED_PERCENT: u64 = 105;
 
 /// What a plan must be given at least.
 pub(super) fn once(track: MediaTrack, options: &MediaOptions) -> u64 {
@@ -90,7 +110,7 @@ pub(super) fn idle(track: MediaTrack, receivers: u64, options: &MediaOptions) ->
     let need = needed(&Demand { track, receivers }, options);
     let whole = options.topology == MediaTopology::Mesh || need <= options.upload_bytes_per_s / 4;
     let bytes_per_s = if whole { need } else { once(track, options) };
-    Share { track, bytes_per_s, whole, is_received: false }
+    Share { track, bytes_per_s, whole, is_received: false, redundancy: 100 }
 }
 
 /// What a plan must be given for receivers to come one by one: each relay helps with one stripe only, so until there is one
