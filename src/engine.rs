@@ -222,7 +222,8 @@ impl<P: WirePeer> Engine<P> {
         let now = self.advance(now);
         let seed = self.next_seed();
         let topic = Topic::new(self.local, swarm, self.epoch_min, &self.config, &options, guard, seed, now);
-        self.swarms.insert(tag, Joined { id: swarm, swarm: Swarm::Topic(Box::new(topic)), wake: None, owner: None });
+        self.swarms
+            .insert(tag, Joined { id: swarm, swarm: Swarm::Topic(Box::new(topic)), wake: None, owner: None });
         self.with_topic(tag, |topic, now, actions| topic.join(&options.contacts, now, actions));
         Ok(())
     }

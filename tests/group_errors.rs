@@ -8,7 +8,9 @@ use bytes::Bytes;
 use group_room::*;
 use proptest::prelude::*;
 use suffuse::sim::NodeId;
-use suffuse::wire::{Ack, Beat, Directed, DirectedTarget, Handover, MediaProfile, Profile, RosterEntry, Verdict, Welcome};
+use suffuse::wire::{
+    Ack, Beat, Directed, DirectedTarget, Handover, MediaProfile, Profile, RosterEntry, Verdict, Welcome,
+};
 use suffuse::wire::{FrameReader, FrameWriter, GroupMessage, Message, WireError, message_bytes_max};
 use suffuse::{
     CommandError, Engine, GroupOptions, GroupSendOptions, GroupTarget, Guard, Input, Instant,

@@ -10,8 +10,8 @@ use crate::error::CommandError;
 use crate::id::{SwarmId, SwarmTag};
 use crate::stats::GroupStats;
 use crate::swarm::{
-    Group, GroupMessageId, GroupOptions, GroupSendOptions, GroupTarget, Guard, JoinGroupOptions, MediaOptions, Participant,
-    ParticipantChange, Swarm, SwarmActions,
+    Group, GroupMessageId, GroupOptions, GroupSendOptions, GroupTarget, Guard, JoinGroupOptions,
+    MediaOptions, Participant, ParticipantChange, Swarm, SwarmActions,
 };
 use crate::time::Instant;
 use crate::wire::WirePeer;
@@ -90,7 +90,8 @@ impl<P: WirePeer> Engine<P> {
     }
 
     fn begin_group(&mut self, swarm: SwarmId, tag: SwarmTag, group: Group<P>) {
-        self.swarms.insert(tag, Joined { id: swarm, swarm: Swarm::Group(Box::new(group)), wake: None, owner: None });
+        self.swarms
+            .insert(tag, Joined { id: swarm, swarm: Swarm::Group(Box::new(group)), wake: None, owner: None });
         self.with_group(tag, |group, now, actions| group.begin(now, actions));
     }
 

@@ -63,7 +63,7 @@ impl<P: WirePeer> Engine<P> {
         options: MediaFrameOptions,
         now: Instant,
     ) -> Result<u64, CommandError> {
-        let (_, group) = self.entered(swarm)?;
+        let (tag, group) = self.entered(swarm)?;
         let id = group.own_stream(track)?;
         let state = media_state(track, options.layer)?;
         let stream = self.swarms.get(&id.tag()).and_then(|joined| joined.swarm.livestream());
@@ -79,6 +79,7 @@ impl<P: WirePeer> Engine<P> {
             let sequence = stream.publish(state, payload, options, now, actions).sequence;
             number = crate::authority::LivestreamTracks::frame_number(sequence);
         });
+        self.with_group(tag, |group, now, actions| group.note_published(track, now, actions));
         Ok(number)
     }
 

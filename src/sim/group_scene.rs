@@ -11,9 +11,7 @@ use core::num::NonZeroU64;
 use core::time::Duration;
 
 pub use media::MediaScene;
-pub use report::{
-    DownloadKbps, FailoverMs, GroupMessages, GroupReport, MediaDelays, MediaReport,
-};
+pub use report::{DownloadKbps, FailoverMs, GroupMessages, GroupReport, MediaDelays, MediaReport};
 
 use super::scene::Probe;
 use super::{Birth, NetworkConfig, NodeId, UploadUse, World};
@@ -381,7 +379,8 @@ impl<'a> Run<'a> {
         }
         let (keyframe, payload) = self.world.observer_mut().media.next(media, node, track, now);
         let options = MediaFrameOptions { keyframe, ..MediaFrameOptions::default() };
-        self.world.with_host(node, |engine, now| engine.send_media(ROOM, track, payload, options, now).is_ok());
+        self.world
+            .with_host(node, |engine, now| engine.send_media(ROOM, track, payload, options, now).is_ok());
         self.plan(now + MediaScene::interval(track), Step::Frame(node, track));
     }
 

@@ -18,8 +18,8 @@ use crate::wire::{GossipMessage, MembershipMessage, Message, WirePeer};
 pub(crate) use group::Group;
 pub(crate) use group::media_state;
 pub use group::{
-    DeliveryRoute, GroupMedia, GroupMessageId, GroupOptions, GroupSendOptions, GroupTarget, JoinGroupOptions, MediaFrameOptions, MediaOptions, MediaTopology, MediaTrack,
-    Participant, ParticipantChange,
+    DeliveryRoute, GroupMedia, GroupMessageId, GroupOptions, GroupSendOptions, GroupTarget, JoinGroupOptions,
+    MediaFrameOptions, MediaOptions, MediaTopology, MediaTrack, Participant, ParticipantChange,
 };
 pub use guard::Guard;
 pub use livestream::{BroadcastOptions, DeliveryOrder, StreamQuality, StreamState, WatchOptions};

@@ -144,7 +144,9 @@ pub(crate) fn play(world: &mut Stage, shows: &[(NodeId, MediaTrack)], frames: st
 /// The numbers of the frames that a participant got of a track, in the order of their coming.
 pub(crate) fn got(world: &Stage, node: NodeId, from: NodeId, track: MediaTrack) -> Vec<u64> {
     let frames = world.observer().events.iter().filter_map(|(at, _, event)| match event {
-        GroupEvent::Media(media) if (*at, media.from, media.track) == (node, from, track) => Some(number(media)),
+        GroupEvent::Media(media) if (*at, media.from, media.track) == (node, from, track) => {
+            Some(number(media))
+        }
         _ => None,
     });
     frames.collect()

@@ -65,7 +65,8 @@ impl MediaScene {
         let mut options = MediaOptions::new(upload_bytes_per_s);
         options.audio_bytes_per_s = self.audio_bytes_per_s;
         options.thumbnail_bytes_per_s = self.thumbnail_bytes_per_s;
-        options.video_bytes_per_s = self.video_bytes_per_s.saturating_sub(self.thumbnail_bytes_per_s).max(100);
+        options.video_bytes_per_s =
+            self.video_bytes_per_s.saturating_sub(self.thumbnail_bytes_per_s).max(100);
         options.topology = self.topology;
         options
     }

@@ -5,11 +5,11 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::media::{MediaOptions, speaks};
 use crate::authority::Signature;
 use crate::error::CommandError;
 use crate::id::Priority;
 use crate::log::Retention;
-use super::media::{MediaOptions, speaks};
 use crate::wire::{Profile, WirePeer};
 
 /// How a group is created by its first participant. Start from [`GroupOptions::new`] and change fields.

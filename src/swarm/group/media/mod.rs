@@ -45,6 +45,9 @@ pub(super) struct Media<P> {
     /// Open and watched livestreams.
     streams: BTreeMap<SwarmId, Stream<P>>,
     speakers: Vec<P>,
+    /// Whether this participant publishes [`MediaTrack::Video`], and when it did last.
+    shows: bool,
+    shown: Instant,
     /// The roster of which the streams follow.
     revision: u64,
     /// Something else has changed since.
@@ -72,6 +75,9 @@ const REVIEW_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Uploads that change by less are left alone, as one part of so many: each change moves others.
 const UPLOAD_STEP: u64 = 8;
+
+/// A participant that publishes no video for this long has upload to spare.
+const IDLE: Duration = Duration::from_secs(3);
 
 /// How much is kept for repair and late comers: so many seconds of a track, and what a large frame takes.
 const RETAINED_S: u64 = 3;
@@ -103,6 +109,8 @@ impl<P: WirePeer> Group<P> {
             pins: BTreeSet::new(),
             streams: BTreeMap::new(),
             speakers: Vec::new(),
+            shows: false,
+            shown: now,
             revision: 0,
             stale: true,
             reviewed: now,
@@ -148,6 +156,16 @@ impl<P: WirePeer> Group<P> {
             self.tell_voice(now);
         }
         self.settle(now, actions);
+    }
+
+    /// A frame of an own track is published.
+    pub(crate) fn note_published(&mut self, track: MediaTrack, now: Instant, actions: &mut SwarmActions<P>) {
+        let Some(media) = self.media.as_mut().filter(|_| track == MediaTrack::Video) else { return };
+        media.shown = now;
+        if !core::mem::replace(&mut media.shows, true) {
+            media.stale = true;
+            self.settle(now, actions);
+        }
     }
 
     pub(crate) fn streams(&self) -> impl Iterator<Item = SwarmId> + '_ {
@@ -209,6 +227,9 @@ impl<P: WirePeer> Group<P> {
     }
 
     pub(super) fn media_tick(&mut self, now: Instant) {
+        if let Some(media) = self.media.as_mut().filter(|media| media.shows && now - media.shown >= IDLE) {
+            (media.shows, media.stale) = (false, true);
+        }
         if self.media.as_mut().is_some_and(|media| media.voice.handle_timeout(now)) {
             self.tell_voice(now);
         }
@@ -218,7 +239,8 @@ impl<P: WirePeer> Group<P> {
         let media = self.media.as_ref()?;
         let behind = media.stale || media.revision != self.roster.revision();
         let review = behind.then(|| media.reviewed + REVIEW_INTERVAL);
-        [review, media.begun_at(), media.voice.poll_timeout()].into_iter().flatten().min()
+        let idle = media.shows.then(|| media.shown + IDLE);
+        [review, media.begun_at(), media.voice.poll_timeout(), idle].into_iter().flatten().min()
     }
 
     /// Somebody is not in any more: a pin would keep its place.
@@ -246,7 +268,8 @@ impl<P: WirePeer> Group<P> {
         let voice = media.voice.state();
         let Some(before) = self.own.profile.media else { return };
         // Where everybody hears everybody nobody needs to know of a sound that may become speech.
-        let told = if voice == AUDIBLE && self.roster.len() <= media.options.listeners_max { 0 } else { voice };
+        let told =
+            if voice == AUDIBLE && self.roster.len() <= media.options.listeners_max { 0 } else { voice };
         let begins = told >= SPEAKING && before.voice < SPEAKING;
         if told == before.voice {
             return;
@@ -300,8 +323,11 @@ impl<P: WirePeer> Group<P> {
             };
             let on = || TRACKS.into_iter().filter(|&track| own.has(track));
             let demands = on().filter(|&track| is_received(track)).map(|track| Demand { track, receivers });
-            let shares = upload::divide(&demands.collect::<Vec<_>>(), options);
-            spare = upload::spare(&shares, options);
+            let mut demands: Vec<_> = demands.collect();
+            let shares = upload::divide(&demands, options);
+            // Places are held for all; what is not sent costs nothing.
+            demands.retain(|demand| demand.track != MediaTrack::Video || media.shows);
+            spare = upload::spare(&upload::divide(&demands, options), options);
             for track in on() {
                 let idle = || upload::idle(track, receivers, options);
                 let share = shares.iter().find(|share| share.track == track).copied().unwrap_or_else(idle);
@@ -310,14 +336,24 @@ impl<P: WirePeer> Group<P> {
         }
         // What others can feed themselves needs no relays.
         let speaker = TRACKS.map(|track| Demand { track, receivers });
-        let relayed: Vec<_> = upload::divide(&speaker[..3], options).into_iter().filter(|share| !share.whole).collect();
+        let relayed: Vec<_> =
+            upload::divide(&speaker[..3], options).into_iter().filter(|share| !share.whole).collect();
         let wishes = ranking.wishes(self.local, &media.pins, options);
-        let is_relayed = |track| track == MediaTrack::Screen || relayed.iter().any(|share| share.track == track);
-        let rates: u64 = wishes.keys().filter(|(_, track)| is_relayed(*track)).map(|&(_, track)| upload::rate(track, options)).sum();
+        let is_relayed =
+            |track| track == MediaTrack::Screen || relayed.iter().any(|share| share.track == track);
+        let weight = |track| match track {
+            track if !is_relayed(track) => 0,
+            // Nobody may miss it.
+            MediaTrack::Screen => 2 * upload::rate(track, options),
+            track => upload::rate(track, options),
+        };
+        let weights: u64 = wishes.keys().map(|&(_, track)| weight(track)).sum();
         for (&(peer, track), member) in &wishes {
-            let rate = if is_relayed(track) { upload::rate(track, options) } else { 0 };
-            let bytes_per_s = spare * rate / rates.max(1);
-            wanted.insert(self.stream_id(member, track), (peer, Share { track, bytes_per_s, whole: false, is_received: true, redundancy: 100 }));
+            let bytes_per_s = spare * weight(track) / weights.max(1);
+            wanted.insert(
+                self.stream_id(member, track),
+                (peer, Share { track, bytes_per_s, whole: false, is_received: true, redundancy: 100 }),
+            );
         }
         wanted
     }
@@ -355,7 +391,9 @@ impl<P: WirePeer> Group<P> {
             }
             let Share { track, bytes_per_s: upload, .. } = share;
             let Some(stream) = media.streams.get_mut(&id) else {
-                media.streams.insert(id, Stream { peer, track, upload, told: own, begins_until, redundancy: 100 });
+                media
+                    .streams
+                    .insert(id, Stream { peer, track, upload, told: own, begins_until, redundancy: 100 });
                 let node_upload = media.options.upload_bytes_per_s;
                 actions.push(order(if own {
                     media.stale = true;

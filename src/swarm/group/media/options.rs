@@ -51,7 +51,7 @@ pub enum MediaTopology {
     Auto,
     /// Each participant feeds all others itself, whatever its upload.
     Mesh,
-    /// Each participant sends each frame about once, the others relay it.
+    /// No participant reserves upload to feed all others itself: they relay for each other wherever that is shorter.
     Relay,
 }
 

@@ -110,7 +110,8 @@ mod tests {
     #[test]
     fn loudness_is_told_once_a_second() {
         let mut voice = Voice::default();
-        let changes = (0..100).filter(|&step| voice.hear(if step % 2 == 0 { 10 } else { 250 }, at(step * 100)));
+        let changes =
+            (0..100).filter(|&step| voice.hear(if step % 2 == 0 { 10 } else { 250 }, at(step * 100)));
         assert!(changes.count() <= 12);
         assert_eq!(voice.state(), SPEAKING + 3);
     }
