@@ -515,15 +515,15 @@ impl<P: WirePeer> Relay<P> {
 
     /// What the source sends it sends in order, whatever the stripe: a later chunk shows what was lost.
     fn miss_passed_over(&mut self, index: usize, chunk: &Chunk, now: Instant) {
-        let stripes = self.stripes.len() as u64;
         if self.stripes[index].parent != Some(self.source) {
             return;
         }
+        let stripes = self.stripes.len() as u64;
         for number in (chunk.number + 1).saturating_sub(stripes)..chunk.number {
             let stripe = &self.stripes[self.stripe_of(number)];
             let fed = stripe.parent == Some(self.source) && stripe.candidate.is_none();
             if fed && stripe.edge(chunk.track).is_some_and(|next| next <= number) {
-                self.miss_at(chunk.track, number, now + REORDERING);
+                self.miss_from(chunk.track, number, false, now + REORDERING);
             }
         }
     }

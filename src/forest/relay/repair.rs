@@ -162,11 +162,6 @@ impl<P: WirePeer> Relay<P> {
         self.miss_from(track, number, history, now);
     }
 
-    /// The same, but it is asked for only if it has not come by then.
-    pub(super) fn miss_at(&mut self, track: u8, number: u64, at: Instant) {
-        self.miss_from(track, number, false, at);
-    }
-
     /// The same, but the parent of the stripe is not asked.
     pub(super) fn miss_elsewhere(&mut self, track: u8, number: u64, now: Instant) {
         self.miss(track, number, false, now);
@@ -197,7 +192,7 @@ impl<P: WirePeer> Relay<P> {
     }
 
     /// Notes that a chunk is missed, to be asked for from `at` on.
-    fn miss_from(&mut self, track: u8, number: u64, history: bool, at: Instant) {
+    pub(super) fn miss_from(&mut self, track: u8, number: u64, history: bool, at: Instant) {
         let key = (track, number);
         if self.missing.len() >= MISSING_MAX || self.missing.contains_key(&key) {
             return;

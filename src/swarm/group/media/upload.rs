@@ -123,7 +123,8 @@ pub(super) fn idle(track: MediaTrack, receivers: u64, options: &MediaOptions) ->
 pub(super) fn beginning(track: MediaTrack, receivers: u64, stripes: u8, options: &MediaOptions) -> u64 {
     let stripes = u64::from(stripes);
     let present = receivers.min(stripes.div_ceil(2));
-    let slots = present * (stripes + 1 - present) + stripes;
+    // Half as many again, as slots are not always where they are needed.
+    let slots = (present * (stripes + 1 - present) + stripes) * 3 / 2;
     rate(track, options) * slots * 106 / (USE_PERCENT * stripes) + 1
 }
 
