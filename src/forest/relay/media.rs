@@ -76,9 +76,6 @@ const AHEAD_MAX: u64 = 1 << 20;
 /// In a stripe, so many chunks are the beginning of a track.
 const BEGINNING: u64 = 16;
 
-/// What was sent later may come so much earlier.
-const REORDERING: Duration = Duration::from_millis(4);
-
 /// Clocks differ by less.
 const CLOCK_SLACK_MS: u64 = 5_000;
 
@@ -510,21 +507,6 @@ impl<P: WirePeer> Relay<P> {
         self.track(chunk.track);
         for number in (from..chunk.number).step_by(stripes as usize) {
             self.miss(chunk.track, number, false, now);
-        }
-    }
-
-    /// What the source sends it sends in order, whatever the stripe: a later chunk shows what was lost.
-    fn miss_passed_over(&mut self, index: usize, chunk: &Chunk, now: Instant) {
-        if self.stripes[index].parent != Some(self.source) {
-            return;
-        }
-        let stripes = self.stripes.len() as u64;
-        for number in (chunk.number + 1).saturating_sub(stripes)..chunk.number {
-            let stripe = &self.stripes[self.stripe_of(number)];
-            let fed = stripe.parent == Some(self.source) && stripe.candidate.is_none();
-            if fed && stripe.edge(chunk.track).is_some_and(|next| next <= number) {
-                self.miss_from(chunk.track, number, false, now + REORDERING);
-            }
         }
     }
 

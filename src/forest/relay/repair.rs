@@ -12,7 +12,7 @@ use super::{Missing, RTT_GUESS, Relay, RelayAction};
 use crate::io::Class;
 use crate::log::RangeSet;
 use crate::time::Instant;
-use crate::wire::{ForestMessage, TrackPosition, WirePeer};
+use crate::wire::{Chunk, ForestMessage, TrackPosition, WirePeer};
 
 /// Chunks missed at a time, at most; beyond, the application is told when their deadline passes.
 const MISSING_MAX: usize = 4_096;
@@ -54,6 +54,9 @@ const LEISURE: Duration = Duration::from_millis(500);
 
 /// What was sent before a message usually arrives before it, or this much later.
 const UNDER_WAY: Duration = Duration::from_millis(40);
+
+/// What was sent later may come so much earlier.
+const REORDERING: Duration = Duration::from_millis(4);
 
 /// How far back a gap is chased, in chunks of a stripe.
 const GAP_MAX: u64 = 512;
@@ -191,8 +194,23 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 
+    /// What the source sends it sends in order, whatever the stripe: a later chunk shows what was lost.
+    pub(super) fn miss_passed_over(&mut self, index: usize, chunk: &Chunk, now: Instant) {
+        if self.stripes[index].parent != Some(self.source) {
+            return;
+        }
+        let stripes = self.stripes.len() as u64;
+        for number in (chunk.number + 1).saturating_sub(stripes)..chunk.number {
+            let stripe = &self.stripes[self.stripe_of(number)];
+            let fed = stripe.parent == Some(self.source) && stripe.candidate.is_none();
+            if fed && stripe.edge(chunk.track).is_some_and(|next| next <= number) {
+                self.miss_from(chunk.track, number, false, now + REORDERING);
+            }
+        }
+    }
+
     /// Notes that a chunk is missed, to be asked for from `at` on.
-    pub(super) fn miss_from(&mut self, track: u8, number: u64, history: bool, at: Instant) {
+    fn miss_from(&mut self, track: u8, number: u64, history: bool, at: Instant) {
         let key = (track, number);
         if self.missing.len() >= MISSING_MAX || self.missing.contains_key(&key) {
             return;
