@@ -4,6 +4,7 @@ mod defence;
 mod group;
 mod links;
 mod livestream;
+mod media;
 mod outgoing;
 mod queries;
 mod swarms;
@@ -79,6 +80,8 @@ struct Joined<P: WirePeer> {
     swarm: Swarm<P>,
     /// Its deadline in the index: most inputs leave it as it is.
     wake: Option<Instant>,
+    /// The group whose livestream it is; the application knows nothing of it.
+    owner: Option<SwarmTag>,
 }
 
 /// Whose deadline it is.
@@ -237,7 +240,8 @@ impl<P: WirePeer> Engine<P> {
         let now = self.advance(now);
         let seed = self.next_seed();
         let topic = Topic::new(self.local, swarm, self.epoch_min, &self.config, &options, guard, seed, now);
-        self.swarms.insert(tag, Joined { id: swarm, swarm: Swarm::Topic(Box::new(topic)), wake: None });
+        let swarm_of_topic = Swarm::Topic(Box::new(topic));
+        self.swarms.insert(tag, Joined { id: swarm, swarm: swarm_of_topic, wake: None, owner: None });
         self.tell_prefixes(tag);
         self.with_topic(tag, |topic, now, actions| topic.join(&options.contacts, now, actions));
         Ok(())
@@ -321,7 +325,7 @@ impl<P: WirePeer> Engine<P> {
 
     /// The rights in a topic that was joined with some.
     pub fn authority(&self, swarm: SwarmId) -> Option<&AuthoritySet<P>> {
-        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm)?;
+        let joined = &self.swarms[&self.joined(swarm).ok()?];
         joined.swarm.topic()?.authority()
     }
 
@@ -363,11 +367,16 @@ impl<P: WirePeer> Engine<P> {
         match self.swarms.get(&tag) {
             Some(joined) if joined.id == swarm => Err(CommandError::AlreadyJoined(swarm)),
             Some(_) => Err(CommandError::TagTaken(swarm)),
-            None if self.swarms.len() >= self.config.swarms_max => {
+            None if self.joined_count() >= self.config.swarms_max => {
                 Err(CommandError::TooManySwarms { max: self.config.swarms_max })
             }
             None => Ok(tag),
         }
+    }
+
+    /// Swarms that the application has joined.
+    fn joined_count(&self) -> usize {
+        self.swarms.values().filter(|joined| joined.owner.is_none()).count()
     }
 
     /// Each swarm gets randomness of its own.
@@ -379,7 +388,7 @@ impl<P: WirePeer> Engine<P> {
     fn joined(&self, swarm: SwarmId) -> Result<SwarmTag, CommandError> {
         let tag = swarm.tag();
         match self.swarms.get(&tag) {
-            Some(joined) if joined.id == swarm => Ok(tag),
+            Some(joined) if joined.id == swarm && joined.owner.is_none() => Ok(tag),
             _ => Err(CommandError::UnknownSwarm(swarm)),
         }
     }

@@ -4,7 +4,7 @@
 use crate::authority::{AuthorityError, WriteRefusal};
 use crate::forest::PlanError;
 use crate::id::SwarmId;
-use crate::swarm::StreamState;
+use crate::swarm::{MediaTrack, StreamState};
 
 /// A configuration that cannot work. Nothing was created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -165,6 +165,18 @@ pub enum CommandError {
         waiting: usize,
         /// Their bytes.
         bytes: usize,
+    },
+    /// The group was joined without media. Nothing was changed.
+    #[error("group {0:?} was joined without media; nothing was changed")]
+    NoMedia(SwarmId),
+    /// This participant has switched that track off, or does not show its screen. Nothing was published.
+    #[error("the track {0:?} is off; nothing was published")]
+    TrackOff(MediaTrack),
+    /// As many participants are pinned as can be received in full. Nothing was changed.
+    #[error("{max} participants are pinned, which is the limit; nothing was changed")]
+    TooManyPins {
+        /// The limit, `MediaOptions::full_max`.
+        max: usize,
     },
     /// Another participant shows its screen. Nothing was changed.
     #[error("another participant shows its screen; nothing was changed")]

@@ -1,5 +1,6 @@
 //! What goes into an engine and what comes out.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 use core::time::Duration;
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 
 use crate::authority::AuthorityChange;
 use crate::id::{Epoch, Priority, StateId, SwarmId, UpdateId};
-use crate::swarm::{DeliveryRoute, GroupMessageId, Participant, StreamState};
+use crate::swarm::{DeliveryRoute, GroupMedia, GroupMessageId, MediaTrack, Participant, StreamState};
 use crate::time::Instant;
 use crate::wire::WireError;
 
@@ -332,6 +333,41 @@ pub enum GroupEvent<P> {
         to: P,
         /// On which way.
         route: DeliveryRoute,
+    },
+    /// A media frame of a participant.
+    Media(GroupMedia<P>),
+    /// Media frames that did not come before their deadline: they will never be delivered.
+    MediaLost {
+        /// Whose.
+        from: P,
+        /// Of which track.
+        track: MediaTrack,
+        /// How many.
+        count: u64,
+    },
+    /// From now on a track of a participant is received.
+    TrackOpened {
+        /// Whose.
+        from: P,
+        /// Which.
+        track: MediaTrack,
+    },
+    /// A track is not received any more: it was switched off, its participant is gone, or others are more important now.
+    TrackClosed {
+        /// Whose.
+        from: P,
+        /// Which.
+        track: MediaTrack,
+    },
+    /// Somebody needs a keyframe of an own track.
+    KeyframeWanted {
+        /// Of which.
+        track: MediaTrack,
+    },
+    /// Others speak now.
+    SpeakersChanged {
+        /// Who, the loudest first: at most [`MediaOptions::full_max`](crate::MediaOptions::full_max).
+        speakers: Vec<P>,
     },
     /// An own message for some has not reached a receiver in time, as far as this engine can tell.
     MessageFailed {

@@ -66,6 +66,8 @@
 //! | own messages for some that are not acknowledged | [`GroupConfig::messages_waiting_max`], [`GroupConfig::messages_waiting_bytes_max`] | the command is refused |
 //! | messages for some that wait for earlier ones | 64 of a sender, 4,096 in all | not acknowledged, so they come again |
 //! | messages to everybody that wait for earlier ones | [`GroupConfig::order_waiting_max`] of a sender, 16 times that in all | the missing are given up and told; else refused and counted |
+//! | livestreams of a group's media | four own, [`MediaOptions::listeners_max`], three times [`MediaOptions::full_max`] and twice [`MediaOptions::thumbnails_max`], and the screen | less important participants are not received |
+//! | participants pinned | [`MediaOptions::full_max`] | the command is refused |
 //! | probes, peers asking too early, round trips remembered | 16, 64, 256 | not probed, asked again, measured again |
 #![no_std]
 #![deny(unreachable_pub)]
@@ -135,12 +137,13 @@ pub use propagation::{
 };
 pub use rng::Seed;
 pub use stats::{
-    EngineStats, GossipStats, GroupStats, GuardStats, Histogram, LivestreamStats, TopicStats, ViewStats,
+    EngineStats, GossipStats, GroupMediaStats, GroupStats, GuardStats, Histogram, LivestreamStats,
+    TopicStats, ViewStats,
 };
 pub use swarm::{
-    BroadcastOptions, DeliveryOrder, DeliveryRoute, GroupMessageId, GroupOptions, GroupSendOptions,
-    GroupTarget, Guard, JoinGroupOptions, Participant, ParticipantChange, StreamQuality, StreamState,
-    TopicOptions, WatchOptions,
+    BroadcastOptions, DeliveryOrder, DeliveryRoute, GroupMedia, GroupMessageId, GroupOptions,
+    GroupSendOptions, GroupTarget, Guard, JoinGroupOptions, MediaFrameOptions, MediaOptions, MediaTopology,
+    MediaTrack, Participant, ParticipantChange, StreamQuality, StreamState, TopicOptions, WatchOptions,
 };
 #[cfg(feature = "std")]
 pub use time::Clock;

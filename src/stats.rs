@@ -286,6 +286,45 @@ pub struct GroupStats {
     pub delivered_stored: u64,
     /// Receivers not reached in time.
     pub failed: u64,
+    /// Livestreams of media that are open or watched now.
+    pub streams: usize,
+    /// Livestreams that could not be opened or watched here, for want of room.
+    pub streams_refused: u64,
+    /// Requests for media that were refused, because all uploads together are too small.
+    pub places_refused: u64,
+    /// Media frames delivered to the application.
+    pub media_delivered: u64,
+    /// Media frames that did not come in time.
+    pub media_lost: u64,
+}
+
+/// The media of a group in numbers, all livestreams that this node opens or watches now taken together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct GroupMediaStats {
+    /// Own tracks that are on.
+    pub published: u64,
+    /// Own tracks that others relay for each other; the rest goes directly to everybody who receives it.
+    pub relayed: u64,
+    /// Tracks of others that are received.
+    pub watched: u64,
+    /// Tracks of others that are passed on.
+    pub passes_on: u64,
+    /// Receivers of own tracks, each track counted.
+    pub receivers: u64,
+    /// Relays that fell silent and were replaced.
+    pub failovers: u64,
+    /// Chunks that came after they were missed.
+    pub chunks_repaired: u64,
+    /// Chunks of others passed on.
+    pub chunks_forwarded: u64,
+    /// Requests to be fed that were refused, for want of upload.
+    pub attaches_refused: u64,
+    /// Chunks asked for here that could not be served, for want of them or of budget.
+    pub chunks_unserved: u64,
+    /// Own frames published.
+    pub frames_published: u64,
 }
 
 /// One livestream in numbers, as this node sees it.

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use group_room::*;
 use proptest::prelude::*;
 use suffuse::sim::NodeId;
-use suffuse::wire::{Ack, Beat, Directed, DirectedTarget, Handover, Profile, RosterEntry, Verdict, Welcome};
+use suffuse::wire::{
+    Ack, Beat, Directed, DirectedTarget, Handover, MediaProfile, Profile, RosterEntry, Verdict, Welcome,
+};
 use suffuse::wire::{FrameReader, FrameWriter, GroupMessage, Message, WireError, message_bytes_max};
 use suffuse::{
     CommandError, Engine, GroupOptions, GroupSendOptions, GroupTarget, Guard, Input, Instant,
@@ -131,14 +133,23 @@ fn profile() -> impl Strategy<Value = Profile<u64>> {
     let stamp = || 0u64..1 << 50;
     let handover =
         (any::<u64>(), stamp(), stamp()).prop_map(|(to, claim_us, at_us)| Handover { to, claim_us, at_us });
-    let some = (stamp(), 0u8..64, prop::option::of(stamp()), prop::option::of(handover));
-    (some, stamp(), prop::collection::vec(any::<u8>(), 0..300)).prop_map(
-        |((joined_us, switches, claim_us, handover), taken_us, metadata)| Profile {
+    let media = (any::<u32>(), any::<u32>(), any::<u8>(), stamp()).prop_map(
+        |(audio_openings, video_openings, voice, turn_us)| MediaProfile {
+            audio_openings,
+            video_openings,
+            voice,
+            turn_us,
+        },
+    );
+    let some = (stamp(), 0u8..32, prop::option::of(stamp()), prop::option::of(handover));
+    (some, stamp(), prop::collection::vec(any::<u8>(), 0..300), prop::option::of(media)).prop_map(
+        |((joined_us, switches, claim_us, handover), taken_us, metadata, media)| Profile {
             joined_us,
             switches,
             claim_us,
             handover,
             taken_us,
+            media,
             metadata: metadata.into(),
         },
     )

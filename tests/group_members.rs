@@ -250,6 +250,7 @@ fn in_a_signed_group_nobody_speaks_for_another() {
         claim_us: Some(1),
         handover: None,
         taken_us: 0,
+        media: None,
         metadata: Bytes::new(),
     };
     for signature in [Bytes::new(), Bytes::copy_from_slice(Key(1).sign(b"2").as_bytes())] {

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use suffuse::sim::{GroupReport, GroupScene};
+use suffuse::MediaTopology;
+use suffuse::sim::{GroupReport, GroupScene, MediaScene};
 
 use crate::arguments::{non_negative, positive, share};
 use crate::meter::Meter;
@@ -15,6 +16,21 @@ pub(crate) struct Group {
     /// Participants, from 2 to 10,000.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     participants: u32,
+    /// How many speak at a time and show a large picture; 0 for no media at all. Default: 3 up to 200 participants, else 0.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=100))]
+    speakers: Option<u32>,
+    /// The video of a speaker in kbit/s, its thumbnail included.
+    #[arg(long, default_value_t = 1_200.0, value_parser = positive)]
+    video_kbps: f64,
+    /// The thumbnail of each participant in kbit/s.
+    #[arg(long, default_value_t = 30.0, value_parser = positive)]
+    thumb_kbps: f64,
+    /// The sound of a speaker in kbit/s.
+    #[arg(long, default_value_t = 32.0, value_parser = positive)]
+    audio_kbps: f64,
+    /// Who feeds whom.
+    #[arg(long, value_enum, default_value_t = Shape::Auto)]
+    topology: Shape,
     /// Upload of each participant in Mbit/s.
     #[arg(long, default_value_t = 5.0, value_parser = positive)]
     upload_mbps: f64,
@@ -41,6 +57,19 @@ pub(crate) struct Group {
     json: bool,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Shape {
+    /// What the upload allows.
+    Auto,
+    /// Everybody feeds everybody.
+    Mesh,
+    /// Everybody relays for everybody.
+    Relay,
+}
+
+/// More have no media, unless it is asked for.
+const MEDIA_PARTICIPANTS_MAX: u32 = 200;
+
 /// Runs the scene and prints what it showed.
 pub(crate) fn play(group: &Group) -> ExitCode {
     let scene = scene(group);
@@ -65,6 +94,20 @@ fn scene(group: &Group) -> GroupScene {
     scene.crash_ppm = ppm(group.crash);
     scene.partition = (group.partition > 0.0).then(|| Duration::from_secs_f64(group.partition));
     scene.messages = group.messages;
+    let speakers = group.speakers.unwrap_or(if group.participants <= MEDIA_PARTICIPANTS_MAX { 3 } else { 0 });
+    scene.media = (speakers > 0).then(|| {
+        let bytes = |kbps: f64| (kbps * 125.0).round() as u64;
+        let mut media = MediaScene::new(speakers);
+        media.video_bytes_per_s = bytes(group.video_kbps);
+        media.thumbnail_bytes_per_s = bytes(group.thumb_kbps);
+        media.audio_bytes_per_s = bytes(group.audio_kbps);
+        media.topology = match group.topology {
+            Shape::Auto => MediaTopology::Auto,
+            Shape::Mesh => MediaTopology::Mesh,
+            Shape::Relay => MediaTopology::Relay,
+        };
+        media
+    });
     scene.measured = Duration::from_secs(group.seconds);
     scene.seed = group.seed;
     scene
@@ -126,6 +169,22 @@ fn print_table(group: &Group, report: &GroupReport, wall: Duration) {
         ("virtual time", format!("{:.1} s", report.virtual_s)),
         ("wall time", format!("{:.2} s", wall.as_secs_f64())),
         ("trace hash", format!("{:016x}", report.trace_hash)),
+    ];
+    for (name, value) in rows {
+        println!("  {name:40} {value}");
+    }
+    let Some(media) = &report.media else { return };
+    let (delay, failover) = (media.delay_ms, media.failover_ms);
+    let rows = [
+        ("media", format!("{}, {} relays, ways of {} links", media.mode, media.relays, media.hops_max)),
+        ("sound, p50 and p99", format!("{:.1}, {:.1} ms", delay.audio.p50, delay.audio.p99)),
+        ("video, the same", format!("{:.1}, {:.1} ms", delay.video.p50, delay.video.p99)),
+        ("thumbnails, the same", format!("{:.1}, {:.1} ms", delay.thumbnail.p50, delay.thumbnail.p99)),
+        ("frames delivered", format!("{:.4} %", media.delivered * 100.0)),
+        (
+            "failovers, p50 and p95",
+            format!("{}: {:.0}, {:.0} ms", media.failovers, failover.p50, failover.p95),
+        ),
     ];
     for (name, value) in rows {
         println!("  {name:40} {value}");

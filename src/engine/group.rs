@@ -10,8 +10,8 @@ use crate::error::CommandError;
 use crate::id::{SwarmId, SwarmTag};
 use crate::stats::GroupStats;
 use crate::swarm::{
-    Group, GroupMessageId, GroupOptions, GroupSendOptions, GroupTarget, Guard, JoinGroupOptions, Participant,
-    ParticipantChange, Swarm, SwarmActions,
+    Group, GroupMessageId, GroupOptions, GroupSendOptions, GroupTarget, Guard, JoinGroupOptions,
+    MediaOptions, Participant, ParticipantChange, Swarm, SwarmActions,
 };
 use crate::time::Instant;
 use crate::wire::WirePeer;
@@ -81,6 +81,7 @@ impl<P: WirePeer> Engine<P> {
         check_signer(&guard)?;
         self.check_peers(&options.contacts)?;
         check_retention(options.retention)?;
+        options.media.as_ref().map_or(Ok(()), MediaOptions::validate)?;
         let now = self.advance(now);
         let (local, epoch, seed) = (self.local, self.epoch_min, self.next_seed());
         let group = Group::join(local, swarm, epoch, &self.config, &options, guard, seed, now);
@@ -89,7 +90,8 @@ impl<P: WirePeer> Engine<P> {
     }
 
     fn begin_group(&mut self, swarm: SwarmId, tag: SwarmTag, group: Group<P>) {
-        self.swarms.insert(tag, Joined { id: swarm, swarm: Swarm::Group(Box::new(group)), wake: None });
+        self.swarms
+            .insert(tag, Joined { id: swarm, swarm: Swarm::Group(Box::new(group)), wake: None, owner: None });
         self.with_group(tag, |group, now, actions| group.begin(now, actions));
     }
 
@@ -292,13 +294,13 @@ impl<P: WirePeer> Engine<P> {
         self.grouped(swarm).ok().map(|(_, group)| group.stats())
     }
 
-    fn grouped(&self, swarm: SwarmId) -> Result<(SwarmTag, &Group<P>), CommandError> {
+    pub(super) fn grouped(&self, swarm: SwarmId) -> Result<(SwarmTag, &Group<P>), CommandError> {
         let tag = self.joined(swarm)?;
         let group = self.swarms[&tag].swarm.group();
         group.map(|group| (tag, group)).ok_or(CommandError::NotGroup(swarm))
     }
 
-    fn entered(&self, swarm: SwarmId) -> Result<(SwarmTag, &Group<P>), CommandError> {
+    pub(super) fn entered(&self, swarm: SwarmId) -> Result<(SwarmTag, &Group<P>), CommandError> {
         let (tag, group) = self.grouped(swarm)?;
         group.check_in()?;
         Ok((tag, group))

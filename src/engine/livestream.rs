@@ -124,7 +124,10 @@ impl<P: WirePeer> Engine<P> {
 
     fn begin_livestream(&mut self, swarm: SwarmId, tag: SwarmTag, stream: Livestream<P>) {
         self.joins += 1;
-        self.swarms.insert(tag, Joined { id: swarm, swarm: Swarm::Livestream(Box::new(stream)), wake: None });
+        self.swarms.insert(
+            tag,
+            Joined { id: swarm, swarm: Swarm::Livestream(Box::new(stream)), wake: None, owner: None },
+        );
         self.with_livestream(tag, |stream, now, actions| stream.begin(now, actions));
     }
 

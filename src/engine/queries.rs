@@ -38,13 +38,15 @@ impl<P: WirePeer> Engine<P> {
 
     /// Counters and sizes of one swarm, if it is joined.
     pub fn topic_stats(&self, swarm: SwarmId) -> Option<TopicStats> {
-        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm)?;
+        let joined =
+            self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm && joined.owner.is_none())?;
         joined.swarm.topic().map(Topic::stats)
     }
 
     /// The present neighbours in a swarm, in the order of their names; none if it is not joined.
     pub fn neighbors(&self, swarm: SwarmId) -> Vec<P> {
-        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm);
+        let joined =
+            self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm && joined.owner.is_none());
         let topic = joined.and_then(|joined| joined.swarm.topic());
         let mut neighbors: Vec<_> = topic.into_iter().flat_map(|topic| topic.neighbors()).collect();
         neighbors.sort_unstable();
@@ -54,14 +56,16 @@ impl<P: WirePeer> Engine<P> {
     /// The fingerprint of everything known in a swarm: equal on two nodes if and only if (but for 1 in 2^64) they know the
     /// same updates.
     pub fn fingerprint(&self, swarm: SwarmId) -> Option<u64> {
-        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm)?;
+        let joined =
+            self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm && joined.owner.is_none())?;
         joined.swarm.topic().map(Topic::fingerprint)
     }
 
     /// Which updates are known in a swarm, source by source: delivered, published, or given up. Empty if it is not
     /// joined.
     pub fn known(&self, swarm: SwarmId) -> Vec<SourceRanges<P>> {
-        let joined = self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm);
+        let joined =
+            self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm && joined.owner.is_none());
         joined.and_then(|joined| joined.swarm.topic()).map_or_else(Vec::new, Topic::known)
     }
 

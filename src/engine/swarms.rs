@@ -1,7 +1,7 @@
 //! Swarms act here, and what they want is carried out.
 
 use super::outgoing::Outgoing;
-use super::{Engine, TICK, Wake};
+use super::{Engine, Joined, TICK, Wake};
 use crate::id::{Epoch, SwarmTag};
 use crate::io::Event;
 use crate::link::LinkState;
@@ -70,7 +70,13 @@ impl<P: WirePeer> Engine<P> {
                 self.schedule_link(peer);
             }
             SwarmAction::Misbehaved(peer, offence) => self.misbehaved(peer, offence),
-            SwarmAction::Event(event) => self.event(event),
+            SwarmAction::Event(event) => match self.swarms.get(&tag) {
+                Some(&Joined { id, owner: Some(group), .. }) => {
+                    self.with_group(group, |group, _, actions| group.on_stream_event(id, event, actions));
+                }
+                _ => self.event(event),
+            },
+            SwarmAction::Stream(order) => self.on_stream_order(tag, *order, now),
             SwarmAction::Gone => self.forget_swarm(tag),
         }
     }
@@ -81,6 +87,7 @@ impl<P: WirePeer> Engine<P> {
             self.epoch_min = self.epoch_min.max(Epoch(joined.swarm.epoch().0.saturating_add(1)));
         }
         self.deadlines.set(Wake::Swarm(tag), None);
+        self.close_streams_of(tag);
     }
 
     pub(super) fn event(&mut self, event: Event<P>) {

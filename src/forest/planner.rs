@@ -193,6 +193,15 @@ impl<P: WirePeer> Planner<P> {
         self.ended = true;
     }
 
+    /// What the source may send from now on, in bytes a second; nothing changes if that does not carry the stream once.
+    pub fn set_source_upload(&mut self, upload_bytes_per_s: u64, actions: &mut Vec<PlannerAction<P>>) {
+        if self.plan.set_upload(self.source, upload_bytes_per_s, &mut self.changes).is_ok() {
+            self.config.source_upload_bytes_per_s = upload_bytes_per_s;
+        }
+        self.tell_changes(None, actions);
+        self.tell_detached(actions);
+    }
+
     /// Sets the planner's counters in `stats`, and leaves the others.
     pub fn add_stats(&self, stats: &mut LivestreamStats) {
         let plan = self.plan.stats();

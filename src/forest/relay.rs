@@ -495,6 +495,21 @@ impl<P: WirePeer> Relay<P> {
         self.take_notice(notice, now, actions);
     }
 
+    /// What the node may spend on others, in bytes a second.
+    pub fn upload_bytes_per_s(&self) -> u64 {
+        self.config.upload_bytes_per_s
+    }
+
+    /// At the source: how much is sent of the next frames, parity included, in percent: from 100 to 300.
+    pub fn set_redundancy(&mut self, percent: u16) {
+        self.redundancy_percent = percent.clamp(100, 300);
+    }
+
+    /// Whether anybody is fed here.
+    pub fn has_children(&self) -> bool {
+        self.stripes.iter().any(|stripe| !stripe.children.is_empty())
+    }
+
     /// Says goodbye to everybody, and releases all links. The relay is of no use afterwards.
     pub fn leave(&mut self, actions: &mut Vec<RelayAction<P>>) {
         let mut told: Vec<P> = self.peers.keys().copied().collect();

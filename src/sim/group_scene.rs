@@ -1,15 +1,17 @@
 //! The scene in which groups are measured: everybody joins one room, then they talk and claim the screen, and in the middle
 //! some crash, or the network breaks for a while.
 
+mod media;
 mod report;
 mod tally;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
 use core::time::Duration;
 
-pub use report::{DownloadKbps, GroupMessages, GroupReport};
+pub use media::MediaScene;
+pub use report::{DownloadKbps, FailoverMs, GroupMessages, GroupReport, MediaDelays, MediaReport};
 
 use super::scene::Probe;
 use super::{Birth, NetworkConfig, NodeId, UploadUse, World};
@@ -17,7 +19,10 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::id::SwarmId;
 use crate::rng::{Rng, Seed};
-use crate::swarm::{GroupOptions, GroupSendOptions, GroupTarget, Guard, JoinGroupOptions};
+use crate::swarm::{
+    GroupOptions, GroupSendOptions, GroupTarget, Guard, JoinGroupOptions, MediaFrameOptions, MediaTrack,
+    ParticipantChange,
+};
 use crate::time::Instant;
 use tally::Tally;
 
@@ -32,6 +37,9 @@ const WARM_UP: Duration = Duration::from_secs(3);
 
 /// How often the scene looks whether rosters are equal.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How often it looks after a crash whether somebody else feeds those whom the crashed fed.
+const FAILOVER_LOOK: Duration = Duration::from_millis(5);
 
 /// Beyond the partition, how long a message may take to one who is away.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -72,6 +80,8 @@ pub struct GroupScene {
     pub messages: u32,
     /// Bytes of each, from 8 to 900. Default 200.
     pub message_bytes: usize,
+    /// Sound and pictures. Default `None`.
+    pub media: Option<MediaScene>,
     /// The measured span. Default 20 s.
     pub measured: Duration,
     /// Everything random comes from here.
@@ -90,6 +100,7 @@ impl GroupScene {
             partition: None,
             messages: 0,
             message_bytes: 200,
+            media: None,
             measured: Duration::from_secs(20),
             seed: 1,
         }
@@ -116,6 +127,14 @@ enum Step {
     Claim(NodeId),
     Judge(NodeId, NodeId),
     Crash,
+    /// A frame of somebody who publishes that track.
+    Frame(NodeId, MediaTrack),
+    /// The voices of those who speak.
+    Levels,
+    /// Another one speaks.
+    Turn,
+    /// Whether those who lost a parent have another.
+    Failover,
     Split,
     Heal,
 }
@@ -133,6 +152,20 @@ struct Run<'a> {
     disturbed: Option<Instant>,
     settled: Option<Instant>,
     heap_before: u64,
+    speakers: VecDeque<NodeId>,
+    /// Stripes that a crashed node fed, and since when.
+    orphans: Vec<Orphan>,
+    media_until: Instant,
+}
+
+/// A stripe of a track of which nobody who is up feeds a receiver.
+#[derive(Clone, Copy, Debug)]
+struct Orphan {
+    receiver: NodeId,
+    from: NodeId,
+    track: MediaTrack,
+    stripe: usize,
+    since: Instant,
 }
 
 impl<'a> Run<'a> {
@@ -153,30 +186,36 @@ impl<'a> Run<'a> {
             disturbed: None,
             settled: None,
             heap_before,
+            speakers: VecDeque::new(),
+            orphans: Vec::new(),
+            media_until: Instant::MAX,
         }
     }
 
     fn play(mut self) -> GroupReport {
         let joined = self.join();
         let start = self.world.now() + WARM_UP;
-        self.run_until(start);
+        self.begin_media();
+        self.play_until(start);
         let sent_before = self.node_bytes();
         let received_before = self.received();
         let suspicions_before = self.suspicions();
         self.plan_span(start);
         let end = start + self.scene.span();
-        while let Some(((at, _), step)) = self.agenda.pop_first() {
-            self.run_until(at);
-            self.take(step);
-        }
-        self.run_until(end);
+        self.media_until = end;
+        let now = self.world.now();
+        self.world.observer_mut().media.begin(now);
+        self.play_until(end);
         let span_s = self.scene.span().as_secs_f64();
         let sent = self.node_bytes();
         let received = self.received();
         let false_suspicions = self.suspicions() - suspicions_before;
         let quiet = self.scene.crash_ppm == 0 && self.scene.partition.is_none();
+        let (mode, relays) = self.topology();
         // What is under way, and what waits for somebody, is decided by then.
-        self.run_until(end + self.scene.deadline() + Duration::from_secs(2));
+        self.play_until(end + self.scene.deadline() + Duration::from_secs(2));
+        let has_media = self.scene.media.is_some();
+        let media = has_media.then(|| self.world.observer_mut().media.report(mode, relays));
         let up: Vec<_> = self.world.hosts().map(|(node, _)| node as usize).collect();
         let rate = |before: &[u64], after: &[u64], node: usize| (after[node] - before[node]) as f64 / span_s;
         let uses: Vec<_> = up
@@ -205,6 +244,7 @@ impl<'a> Run<'a> {
             roster_converged_s: converged,
             screen_share_claims: self.claims,
             screen_share_conflicts: self.conflicts,
+            media,
             messages: self.world.observer().messages(|node| self.world.is_up(node)),
             heap_bytes_per_participant: heap / u64::from(self.scene.participants.max(1)),
             false_suspicions: if quiet { false_suspicions } else { 0 },
@@ -266,6 +306,10 @@ impl<'a> Run<'a> {
 
     fn take(&mut self, step: Step) {
         match step {
+            Step::Frame(node, track) => self.publish(node, track),
+            Step::Levels => self.tell_levels(),
+            Step::Turn => self.take_turns(),
+            Step::Failover => self.watch_orphans(),
             Step::Message => self.send_message(),
             Step::Claim(node) => {
                 self.world.with_host(node, |engine, now| engine.claim_screen(ROOM, now).is_ok());
@@ -284,10 +328,138 @@ impl<'a> Run<'a> {
         let mut nodes: Vec<_> = self.world.hosts().map(|(node, _)| node).collect();
         self.rng.shuffle(&mut nodes);
         let doomed = nodes.len() as u64 * u64::from(self.scene.crash_ppm) / 1_000_000;
-        for &node in nodes.iter().take(doomed as usize) {
+        nodes.truncate(doomed as usize);
+        self.orphan(&nodes);
+        for &node in &nodes {
             self.world.crash(node);
         }
         self.disturbed = Some(self.world.now());
+    }
+
+    // --- media ----------------------------------------------------------------------------------------------------
+
+    fn begin_media(&mut self) {
+        let Some(media) = &self.scene.media else { return };
+        let nodes: Vec<_> = self.world.hosts().map(|(node, _)| node).collect();
+        for &node in &nodes {
+            let change = ParticipantChange::default().audio(true).video(true);
+            self.world.with_host(node, |engine, now| engine.set_participant(ROOM, change, now).is_ok());
+        }
+        let mut order = nodes.clone();
+        self.rng.shuffle(&mut order);
+        let speakers = (media.speakers as usize).min(order.len());
+        let now = self.world.now();
+        for &node in &order[..speakers] {
+            self.begin_turn(node);
+        }
+        for &node in &nodes {
+            let interval = MediaScene::interval(MediaTrack::Thumbnail).as_micros() as u64;
+            let at = now + Duration::from_micros(self.rng.between(0, interval));
+            self.plan(at, Step::Frame(node, MediaTrack::Thumbnail));
+        }
+        self.plan(now, Step::Levels);
+        self.plan(now + media::TURN, Step::Turn);
+    }
+
+    fn begin_turn(&mut self, node: NodeId) {
+        self.speakers.push_back(node);
+        for track in [MediaTrack::Audio, MediaTrack::Video] {
+            let interval = MediaScene::interval(track).as_micros() as u64;
+            let at = self.world.now() + Duration::from_micros(self.rng.between(0, interval));
+            self.plan(at, Step::Frame(node, track));
+        }
+    }
+
+    fn publish(&mut self, node: NodeId, track: MediaTrack) {
+        let Some(media) = &self.scene.media else { return };
+        let now = self.world.now();
+        let silent = track != MediaTrack::Thumbnail && !self.speakers.contains(&node);
+        if now >= self.media_until || silent || !self.world.is_up(node) {
+            return;
+        }
+        let (keyframe, payload) = self.world.observer_mut().media.next(media, node, track, now);
+        let options = MediaFrameOptions { keyframe, ..MediaFrameOptions::default() };
+        self.world
+            .with_host(node, |engine, now| engine.send_media(ROOM, track, payload, options, now).is_ok());
+        self.plan(now + MediaScene::interval(track), Step::Frame(node, track));
+    }
+
+    fn tell_levels(&mut self) {
+        let now = self.world.now();
+        if now >= self.media_until {
+            return;
+        }
+        for node in self.speakers.clone() {
+            self.world.with_host(node, |engine, now| engine.set_audio_level(ROOM, media::LEVEL, now).is_ok());
+        }
+        self.plan(now + media::LEVEL_INTERVAL, Step::Levels);
+    }
+
+    /// Who has spoken longest is silent now, and somebody else speaks.
+    fn take_turns(&mut self) {
+        let now = self.world.now();
+        let wanted = self.scene.media.as_ref().map_or(0, |media| media.speakers as usize);
+        if now >= self.media_until || wanted == 0 {
+            return;
+        }
+        self.plan(now + media::TURN, Step::Turn);
+        self.speakers.retain(|&node| self.world.is_up(node));
+        let mut others: Vec<_> = self.world.hosts().map(|(node, _)| node).collect();
+        others.retain(|node| !self.speakers.contains(node));
+        self.rng.shuffle(&mut others);
+        if self.speakers.len() >= wanted && !others.is_empty() {
+            self.speakers.pop_front();
+        }
+        for node in others.into_iter().take(wanted.saturating_sub(self.speakers.len())) {
+            self.begin_turn(node);
+        }
+    }
+
+    /// How speakers reach the others, and how many relay for others.
+    fn topology(&self) -> (&'static str, u64) {
+        let stats = |node: NodeId| self.world.host(node).and_then(|engine| engine.group_media_stats(ROOM));
+        let relayed = self.speakers.iter().filter_map(|&node| stats(node)).any(|stats| stats.relayed > 0);
+        let nodes = self.world.hosts().map(|(node, _)| node);
+        let relays = nodes.filter_map(stats).filter(|stats| stats.passes_on > 0).count() as u64;
+        (if relayed { "relay" } else { "mesh" }, relays)
+    }
+
+    /// Notes whom the doomed feed with what others publish.
+    fn orphan(&mut self, doomed: &[NodeId]) {
+        let since = self.world.now();
+        for (receiver, engine) in self.world.hosts().filter(|(node, _)| !doomed.contains(node)) {
+            for (from, track, parents) in engine.group_media_parents(ROOM) {
+                let lost = parents.iter().enumerate().filter_map(|(stripe, parent)| {
+                    parent.is_some_and(|parent| parent != from && doomed.contains(&parent)).then_some(stripe)
+                });
+                if !doomed.contains(&from) {
+                    let orphan = |stripe| Orphan { receiver, from, track, stripe, since };
+                    self.orphans.extend(lost.map(orphan));
+                }
+            }
+        }
+        self.plan(since + FAILOVER_LOOK, Step::Failover);
+    }
+
+    fn watch_orphans(&mut self) {
+        let now = self.world.now();
+        let orphans = core::mem::take(&mut self.orphans);
+        for orphan in orphans {
+            let parents = self.world.host(orphan.receiver).map(|engine| engine.group_media_parents(ROOM));
+            let mut tracks = parents.into_iter().flatten();
+            let track = tracks.find(|(from, track, _)| (*from, *track) == (orphan.from, orphan.track));
+            let Some((_, _, parents)) = track else { continue };
+            match parents.get(orphan.stripe) {
+                Some(Some(parent)) if self.world.is_up(*parent) => {
+                    self.world.observer_mut().media.failed_over(now - orphan.since);
+                }
+                _ if now - orphan.since > PATIENCE => {}
+                _ => self.orphans.push(orphan),
+            }
+        }
+        if !self.orphans.is_empty() {
+            self.plan(now + FAILOVER_LOOK, Step::Failover);
+        }
     }
 
     /// Both have claimed the screen: everybody must name the same one of them. Then it is free again.
@@ -342,6 +514,15 @@ impl<'a> Run<'a> {
         let nodes: Vec<_> =
             self.world.hosts().map(|(node, _)| node).filter(|&node| Some(node) != but).collect();
         self.rng.pick(&nodes).copied().unwrap_or(0)
+    }
+
+    fn play_until(&mut self, until: Instant) {
+        while let Some(entry) = self.agenda.first_entry().filter(|entry| entry.key().0 <= until) {
+            let ((at, _), step) = entry.remove_entry();
+            self.run_until(at);
+            self.take(step);
+        }
+        self.run_until(until);
     }
 
     fn run_until(&mut self, until: Instant) {
@@ -406,12 +587,16 @@ fn participant(scene: &GroupScene, birth: &Birth, contact: NodeId) -> Engine<Nod
     config.egress.upload_bytes_per_s = Some(scene.upload_bytes_per_s / 20 * 19);
     let mut engine =
         Engine::new(birth.node, config, birth.seed, birth.now).expect("the scene's configuration is valid");
+    let media = scene.media.as_ref().map(|media| media.options(scene.upload_bytes_per_s));
     let entered = if birth.node == 0 {
         let mut options = GroupOptions::new();
         options.participants_max = scene.participants as usize;
+        options.media = media;
         engine.create_group(ROOM, options, Guard::new(), birth.now)
     } else {
-        engine.join_group(ROOM, JoinGroupOptions::through([contact]), Guard::new(), birth.now)
+        let mut options = JoinGroupOptions::through([contact]);
+        options.media = media;
+        engine.join_group(ROOM, options, Guard::new(), birth.now)
     };
     entered.expect("a fresh engine can create and join");
     engine

@@ -96,7 +96,9 @@ pub use checker::{
 pub use deliveries::{Deliveries, Reach};
 pub use detect_scene::{DetectReport, DetectScene};
 pub use fault::{Fault, FaultSchedule, FrameFilter, Incident};
-pub use group_scene::{DownloadKbps, GroupMessages, GroupReport, GroupScene};
+pub use group_scene::{
+    DownloadKbps, FailoverMs, GroupMessages, GroupReport, GroupScene, MediaDelays, MediaReport, MediaScene,
+};
 pub use livestream_scene::{
     JoinMs, LivestreamReport, LivestreamScene, OnTime, OutageMs, StripesBack, UploadUse, Uploads,
     UploadsError,

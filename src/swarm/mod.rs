@@ -11,14 +11,15 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use crate::id::Epoch;
+use crate::id::{Epoch, SwarmId};
 use crate::io::{Class, Event, Offence};
 use crate::time::Instant;
 use crate::wire::{GossipMessage, MembershipMessage, Message, WirePeer};
 pub(crate) use group::Group;
+pub(crate) use group::media_state;
 pub use group::{
-    DeliveryRoute, GroupMessageId, GroupOptions, GroupSendOptions, GroupTarget, JoinGroupOptions,
-    Participant, ParticipantChange,
+    DeliveryRoute, GroupMedia, GroupMessageId, GroupOptions, GroupSendOptions, GroupTarget, JoinGroupOptions,
+    MediaFrameOptions, MediaOptions, MediaTopology, MediaTrack, Participant, ParticipantChange,
 };
 pub use guard::Guard;
 pub use livestream::{BroadcastOptions, DeliveryOrder, StreamQuality, StreamState, WatchOptions};
@@ -51,8 +52,26 @@ pub(crate) enum SwarmAction<P> {
     Release(P),
     Misbehaved(P, Offence),
     Event(Event<P>),
+    /// Of a group: something about the livestreams of its participants.
+    Stream(Box<StreamOrder<P>>),
     /// The swarm was left, and is to be forgotten.
     Gone,
+}
+
+/// What a group wants done with a livestream of its own. `node_upload` is what the node spends on all of them, in bytes a
+/// second.
+#[derive(Debug)]
+pub(crate) enum StreamOrder<P> {
+    /// Publish it.
+    Open { id: SwarmId, options: BroadcastOptions<P>, node_upload: u64 },
+    /// Receive it.
+    Watch { id: SwarmId, options: WatchOptions<P>, node_upload: u64 },
+    /// Spend this much on it, in bytes a second.
+    SetUpload { id: SwarmId, bytes_per_s: u64 },
+    /// Send so much of it, parity included, in percent.
+    SetRedundancy { id: SwarmId, percent: u16 },
+    /// Neither publish nor receive it any more.
+    Close { id: SwarmId },
 }
 
 pub(crate) type SwarmActions<P> = Vec<SwarmAction<P>>;

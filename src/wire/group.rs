@@ -100,6 +100,21 @@ pub struct Profile<P> {
     pub taken_us: u64,
     /// What it shows of itself.
     pub metadata: Bytes,
+    /// Its media, in groups that have some.
+    pub media: Option<MediaProfile>,
+}
+
+/// What a participant says of its media.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MediaProfile {
+    /// How often it has switched its sound on.
+    pub audio_openings: u32,
+    /// How often it has switched its video on.
+    pub video_openings: u32,
+    /// 0 silent, 1 a sound that may become speech, from 2 on speaking, the louder the greater.
+    pub voice: u8,
+    /// When it began to speak last, in the group's time; 0: never.
+    pub turn_us: u64,
 }
 
 /// The screen on its way from one participant to another.
@@ -208,6 +223,8 @@ pub(super) const ACK: u8 = 48;
 
 const HAS_CLAIM: u8 = 0x80;
 const HAS_HANDOVER: u8 = 0x40;
+const HAS_MEDIA: u8 = 0x20;
+const HAS: u8 = HAS_CLAIM | HAS_HANDOVER | HAS_MEDIA;
 
 /// What an entry takes in a message.
 pub(crate) fn roster_entry_bytes<P: WirePeer>(entry: &RosterEntry<P>) -> usize {
@@ -366,7 +383,8 @@ fn put_profile<P: WirePeer>(out: &mut impl Put, profile: &Profile<P>) {
     out.put_varint(profile.joined_us);
     let claim = if profile.claim_us.is_some() { HAS_CLAIM } else { 0 };
     let handover = if profile.handover.is_some() { HAS_HANDOVER } else { 0 };
-    out.put_u8(profile.switches & !(HAS_CLAIM | HAS_HANDOVER) | claim | handover);
+    let media = if profile.media.is_some() { HAS_MEDIA } else { 0 };
+    out.put_u8(profile.switches & !HAS | claim | handover | media);
     if let Some(claim_us) = profile.claim_us {
         out.put_varint(claim_us);
     }
@@ -378,6 +396,12 @@ fn put_profile<P: WirePeer>(out: &mut impl Put, profile: &Profile<P>) {
     out.put_varint(profile.taken_us);
     out.put_varint(profile.metadata.len() as u64);
     out.put(&profile.metadata);
+    if let Some(media) = &profile.media {
+        out.put_varint(media.audio_openings.into());
+        out.put_varint(media.video_openings.into());
+        out.put_u8(media.voice);
+        out.put_varint(media.turn_us);
+    }
 }
 
 fn read_entry<P: WirePeer>(reader: &mut Reader<'_>) -> Result<RosterEntry<P>, WireError> {
@@ -408,8 +432,17 @@ fn read_profile<P: WirePeer>(reader: &mut Reader<'_>) -> Result<Profile<P>, Wire
     let taken_us = read_stamp(reader)?;
     let length = reader.count(1)?;
     let metadata = reader.take(length).map(Bytes::copy_from_slice)?;
-    let switches = flags & !(HAS_CLAIM | HAS_HANDOVER);
-    Ok(Profile { joined_us, switches, claim_us, handover, taken_us, metadata })
+    let media = if flags & HAS_MEDIA != 0 {
+        Some(MediaProfile {
+            audio_openings: read_u32(reader)?,
+            video_openings: read_u32(reader)?,
+            voice: reader.u8()?,
+            turn_us: read_stamp(reader)?,
+        })
+    } else {
+        None
+    };
+    Ok(Profile { joined_us, switches: flags & !HAS, claim_us, handover, taken_us, metadata, media })
 }
 
 fn put_verdict<P: WirePeer>(out: &mut impl Put, verdict: &Verdict<P>) {

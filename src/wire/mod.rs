@@ -30,7 +30,8 @@ pub(crate) use forest::{CHUNK_HEADER_BYTES_MAX, PARITY_MAX, STRIPES_MAX, TRACKS,
 pub(crate) use frame::DATA_HEADER_BYTES_MAX_WITHOUT_PEER;
 pub use frame::{FrameReader, FrameWriter, VERSION, message_bytes_max};
 pub use group::{
-    Ack, Beat, Directed, DirectedTarget, GroupMessage, Handover, Profile, RosterEntry, Verdict, Welcome,
+    Ack, Beat, Directed, DirectedTarget, GroupMessage, Handover, MediaProfile, Profile, RosterEntry, Verdict,
+    Welcome,
 };
 pub(crate) use group::{
     ROSTER_PARTS, STATUS_GONE, profile_bytes, roster_entry_bytes, verdict_bytes, verdict_bytes_max,

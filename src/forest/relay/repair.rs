@@ -13,7 +13,7 @@ use crate::io::Class;
 use crate::log::RangeSet;
 use crate::propagation::bucket::Bucket;
 use crate::time::Instant;
-use crate::wire::{ForestMessage, TrackPosition, WirePeer};
+use crate::wire::{Chunk, ForestMessage, TrackPosition, WirePeer};
 
 /// Chunks missed at a time, at most; beyond, the application is told when their deadline passes.
 const MISSING_MAX: usize = 4_096;
@@ -59,6 +59,9 @@ const LEISURE: Duration = Duration::from_millis(500);
 
 /// What was sent before a message usually arrives before it, or this much later.
 const UNDER_WAY: Duration = Duration::from_millis(40);
+
+/// What was sent later may come so much earlier.
+const REORDERING: Duration = Duration::from_millis(4);
 
 /// How far back a gap is chased, in chunks of a stripe.
 const GAP_MAX: u64 = 512;
@@ -200,6 +203,21 @@ impl<P: WirePeer> Relay<P> {
                 .collect();
             for number in holes {
                 self.miss(id, number, false, now);
+            }
+        }
+    }
+
+    /// What the source sends it sends in order, whatever the stripe: a later chunk shows what was lost.
+    pub(super) fn miss_passed_over(&mut self, index: usize, chunk: &Chunk, now: Instant) {
+        if self.stripes[index].parent != Some(self.source) {
+            return;
+        }
+        let stripes = self.stripes.len() as u64;
+        for number in (chunk.number + 1).saturating_sub(stripes)..chunk.number {
+            let stripe = &self.stripes[self.stripe_of(number)];
+            let fed = stripe.parent == Some(self.source) && stripe.candidate.is_none();
+            if fed && stripe.edge(chunk.track).is_some_and(|next| next <= number) {
+                self.miss_from(chunk.track, number, false, now + REORDERING);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What a group showed.
 
-use crate::sim::UploadUse;
+use crate::sim::{DelayMs, UploadUse};
 
 /// What a [`GroupScene`](crate::sim::GroupScene) showed.
 #[derive(Clone, PartialEq, Debug)]
@@ -22,6 +22,9 @@ pub struct GroupReport {
     pub screen_share_conflicts: u64,
     /// What became of messages.
     pub messages: GroupMessages,
+    /// How media came; `None` if the scene has none.
+    #[cfg_attr(feature = "serde", serde(flatten))]
+    pub media: Option<MediaReport>,
     /// Heap for each participant at the end, everything included: bodies, frames under way, the simulator. 0 if the probe does
     /// not measure.
     pub heap_bytes_per_participant: u64,
@@ -32,6 +35,51 @@ pub struct GroupReport {
     /// A hash of everything that happened.
     #[cfg_attr(feature = "serde", serde(serialize_with = "hexadecimal"))]
     pub trace_hash: u64,
+}
+
+/// How media came.
+#[derive(Clone, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct MediaReport {
+    /// From the publication of a frame to its delivery. Of frames published after the receiver had begun to receive the track;
+    /// what was never delivered is not in it.
+    pub delay_ms: MediaDelays,
+    /// The share of those frames that was delivered. Frames under way when a track was closed count as missed.
+    pub delivered: f64,
+    /// How many there were.
+    pub frames_expected: u64,
+    /// The longest way of a frame.
+    pub hops_max: u8,
+    /// At the end: `mesh` if every speaker fed all others itself, else `relay`.
+    pub mode: &'static str,
+    /// At the end: how many passed on tracks of others.
+    pub relays: u64,
+    /// Stripes that a crashed participant fed, of participants that went on.
+    pub failovers: u64,
+    /// From the crash until somebody else fed them.
+    pub failover_ms: FailoverMs,
+}
+
+/// Delays of the tracks.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct MediaDelays {
+    /// Sound.
+    pub audio: DelayMs,
+    /// Small pictures.
+    pub thumbnail: DelayMs,
+    /// Large pictures.
+    pub video: DelayMs,
+}
+
+/// Failovers in milliseconds.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct FailoverMs {
+    /// The median.
+    pub p50: f64,
+    /// One in twenty took longer.
+    pub p95: f64,
 }
 
 /// What participants received, in kbit/s.

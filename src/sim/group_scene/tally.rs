@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::media::MediaTally;
 use super::report::GroupMessages;
 use crate::io::{Audience, Event, GroupEvent, GroupMail};
-use crate::sim::{NodeId, Observer};
+use crate::sim::{NodeId, Observer, StopReason};
 use crate::swarm::{DeliveryRoute, GroupMessageId};
 use crate::time::Instant;
 
@@ -20,6 +21,7 @@ pub(super) struct Tally {
     newest: BTreeMap<(NodeId, NodeId, u8), u64>,
     received_bytes: Vec<u64>,
     messages: GroupMessages,
+    pub(super) media: MediaTally,
 }
 
 #[derive(Debug)]
@@ -99,8 +101,13 @@ impl Tally {
 }
 
 impl Observer for Tally {
-    fn event(&mut self, node: NodeId, _now: Instant, event: &Event<NodeId>) {
+    fn stopped(&mut self, node: NodeId, _now: Instant, _why: StopReason) {
+        self.media.stopped(node);
+    }
+
+    fn event(&mut self, node: NodeId, now: Instant, event: &Event<NodeId>) {
         let Event::Group { event, .. } = event else { return };
+        self.media.event(node, now, event);
         match event {
             GroupEvent::Message(mail) => self.deliver(node, mail),
             GroupEvent::MessageDelivered { id, route, .. } if self.unicasts.contains(&(node, *id)) => {

@@ -67,7 +67,7 @@ mod tests {
 
     fn profile(claim_us: Option<u64>) -> Profile<u64> {
         let metadata = Bytes::new();
-        Profile { joined_us: 1, switches: 0, claim_us, handover: None, taken_us: 0, metadata }
+        Profile { joined_us: 1, switches: 0, claim_us, handover: None, taken_us: 0, metadata, media: None }
     }
 
     fn put(roster: &mut Roster<u64>, peer: u64, version: u32, profile: Profile<u64>) {

@@ -10,6 +10,7 @@
 //! | `talk.rs` | the way of messages: to everybody by gossip, to some by hand |
 //! | `order.rs`, `direct.rs` | once, and in order |
 //! | `clock.rs` | what "earlier" means |
+//! | `media/` | sound, pictures and the screen |
 //!
 //! Entries travel beside gossip, on the same links: they replace each other, many share a frame, and nobody needs the ones
 //! that were replaced. Messages to everybody are updates of the topic.
@@ -18,6 +19,7 @@ mod admission;
 mod clock;
 mod direct;
 mod floor;
+mod media;
 mod options;
 mod order;
 mod roster;
@@ -31,6 +33,8 @@ use core::time::Duration;
 use bytes::Bytes;
 
 pub use direct::DeliveryRoute;
+pub(crate) use media::media_state;
+pub use media::{GroupMedia, MediaFrameOptions, MediaOptions, MediaTopology, MediaTrack};
 pub use options::{
     GroupMessageId, GroupOptions, GroupSendOptions, GroupTarget, JoinGroupOptions, Participant,
     ParticipantChange,
@@ -51,6 +55,7 @@ use crate::wire::{
 use admission::Admission;
 use clock::GroupClock;
 use direct::{Inbox, Outbox};
+use media::Media;
 use order::Order;
 use roster::{LEFT, LOST, Merged, PRESENT, Roster, SURPLUS};
 use spread::Spread;
@@ -77,6 +82,8 @@ pub(crate) struct Group<P: WirePeer> {
     outbox: Outbox<P>,
     inbox: Inbox<P>,
     order: Order<P>,
+    /// `None` in a group without media.
+    media: Option<Media<P>>,
     /// The stamp of the newest own message to everybody.
     broadcast_us: u64,
     broadcasts: u64,
@@ -125,7 +132,7 @@ impl<P: WirePeer> Group<P> {
         let mut group = Self::new(local, swarm, epoch, config, topic, guard, seed, now);
         group.roster.participants_max = options.participants_max;
         group.metadata_bytes_max = options.metadata_bytes_max;
-        group
+        group.with_media(options.media.as_ref(), now)
     }
 
     /// A later participant's end.
@@ -143,7 +150,7 @@ impl<P: WirePeer> Group<P> {
         let topic = TopicOptions::through(options.contacts.iter().copied()).retention(options.retention);
         let mut group = Self::new(local, swarm, epoch, config, topic, guard, seed, now);
         group.admission.contacts = options.contacts.clone();
-        group
+        group.with_media(options.media.as_ref(), now)
     }
 
     #[allow(clippy::too_many_arguments, reason = "all that makes a group")]
@@ -168,6 +175,7 @@ impl<P: WirePeer> Group<P> {
             handover: None,
             taken_us: 0,
             metadata: Bytes::new(),
+            media: None,
         };
         Self {
             swarm,
@@ -186,6 +194,7 @@ impl<P: WirePeer> Group<P> {
             outbox: Outbox::new(),
             inbox: Inbox::new(),
             order: Order::new(group.order_waiting_max),
+            media: None,
             broadcast_us: 0,
             broadcasts: 0,
             rng,
@@ -248,6 +257,7 @@ impl<P: WirePeer> Group<P> {
     ) {
         let mut profile = self.own.profile.clone();
         if change.apply(&mut profile) {
+            self.note_openings(&mut profile);
             self.write(profile, now);
         }
         self.settle(now, actions);
@@ -378,7 +388,10 @@ impl<P: WirePeer> Group<P> {
         }
         match self.stage {
             Stage::Joining => self.ask_to_join(now, actions),
-            Stage::In => self.tick(now, actions),
+            Stage::In => {
+                self.media_tick(now);
+                self.tick(now, actions);
+            }
             Stage::Out => {}
         }
         self.settle(now, actions);
@@ -386,11 +399,11 @@ impl<P: WirePeer> Group<P> {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let own = match self.stage {
-            Stage::Joining => [self.admission.ask_at(), None],
-            Stage::In => [self.spread.poll_timeout(), self.outbox.poll_timeout()],
-            Stage::Out => [None, None],
+            Stage::Joining => [self.admission.ask_at(), None, None],
+            Stage::In => [self.spread.poll_timeout(), self.outbox.poll_timeout(), self.media_timeout()],
+            Stage::Out => [None, None, None],
         };
-        [self.topic.poll_timeout(), own[0], own[1]].into_iter().flatten().min()
+        [self.topic.poll_timeout(), own[0], own[1], own[2]].into_iter().flatten().min()
     }
 
     pub(crate) fn topic(&self) -> &Topic<P> {
@@ -431,6 +444,7 @@ impl<P: WirePeer> Group<P> {
             participants: self.roster.len().min(self.roster.participants_max),
             records: self.roster.record_count(),
             messages_waiting: self.order.waiting(),
+            streams: self.streams().count(),
             ..self.stats
         }
     }
@@ -466,6 +480,7 @@ impl<P: WirePeer> Group<P> {
         if self.stage == Stage::In {
             self.review_floor(now, actions);
             self.spread.watch_surplus(self.roster.len() > self.roster.participants_max, now);
+            self.review_media(now, actions);
             self.send_due(now, actions);
         }
     }
@@ -525,6 +540,7 @@ impl<P: WirePeer> Group<P> {
                     _ if self.is_thrown_out(peer) => Departure::ThrownOut,
                     _ => Departure::Left,
                 };
+                self.unpin_gone(peer);
                 self.tell(GroupEvent::ParticipantLeft { peer, reason }, actions);
             }
             Merged::Noted | Merged::Known | Merged::Older | Merged::Full => {}

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::media::{MediaOptions, speaks};
 use crate::authority::Signature;
 use crate::error::CommandError;
 use crate::id::Priority;
@@ -23,6 +24,8 @@ pub struct GroupOptions {
     pub metadata_bytes_max: usize,
     /// What is kept of the messages to everybody, for repair and after partitions. Default: two minutes, 4 MiB.
     pub retention: Retention,
+    /// Sound, pictures and screens; `None`, the default: there are none.
+    pub media: Option<MediaOptions>,
 }
 
 /// How a group is joined. Start from [`JoinGroupOptions::through`] and change fields.
@@ -34,6 +37,8 @@ pub struct JoinGroupOptions<P> {
     pub contacts: Vec<P>,
     /// As [`GroupOptions::retention`]; everybody should keep the same.
     pub retention: Retention,
+    /// As [`GroupOptions::media`].
+    pub media: Option<MediaOptions>,
 }
 
 /// What a participant changes of itself; `None` leaves it as it is.
@@ -62,6 +67,8 @@ pub struct Participant<P> {
     pub audio: bool,
     /// Whether it has raised its hand.
     pub hand_raised: bool,
+    /// Whether it speaks; see [`Engine::set_audio_level`](crate::Engine::set_audio_level).
+    pub speaking: bool,
     /// Whether it shows its screen. At most one participant does.
     pub screen: bool,
     /// What it shows of itself.
@@ -99,7 +106,7 @@ pub struct GroupMessageId(pub u64);
 impl GroupOptions {
     /// The defaults.
     pub fn new() -> Self {
-        Self { participants_max: 64, metadata_bytes_max: 256, retention: Retention::default() }
+        Self { participants_max: 64, metadata_bytes_max: 256, retention: Retention::default(), media: None }
     }
 
     pub(crate) fn validate<P: WirePeer>(
@@ -109,7 +116,8 @@ impl GroupOptions {
     ) -> Result<(), CommandError> {
         let metadata_max = METADATA_BYTES_MAX.min(metadata_bytes_max::<P>(frame_bytes_max));
         within("participants_max", self.participants_max, 1, PARTICIPANTS_MAX.min(records_max))?;
-        within("metadata_bytes_max", self.metadata_bytes_max, 0, metadata_max)
+        within("metadata_bytes_max", self.metadata_bytes_max, 0, metadata_max)?;
+        self.media.as_ref().map_or(Ok(()), MediaOptions::validate)
     }
 }
 
@@ -122,7 +130,7 @@ impl Default for GroupOptions {
 impl<P> JoinGroupOptions<P> {
     /// Joins through one or more participants.
     pub fn through(contacts: impl IntoIterator<Item = P>) -> Self {
-        Self { contacts: contacts.into_iter().collect(), retention: Retention::default() }
+        Self { contacts: contacts.into_iter().collect(), retention: Retention::default(), media: None }
     }
 }
 
@@ -202,19 +210,20 @@ pub(super) fn participant<P: WirePeer>(peer: P, profile: &Profile<P>, holder: Op
         video: is_on(VIDEO),
         audio: is_on(AUDIO),
         hand_raised: is_on(HAND),
+        speaking: is_on(AUDIO) && profile.media.as_ref().is_some_and(speaks),
         screen: holder == Some(peer),
         metadata: profile.metadata.clone(),
     }
 }
 
-/// Room for metadata where a frame carries one entry: beside it two peers, six numbers, a signature, and what is around
+/// Room for metadata where a frame carries one entry: beside it two peers, ten numbers, a signature, and what is around
 /// them.
 pub(super) fn metadata_bytes_max<P: WirePeer>(frame_bytes_max: usize) -> usize {
-    frame_bytes_max.saturating_sub(2 * P::WIRE_BYTES + 96 + 1 + Signature::BYTES_MAX)
+    frame_bytes_max.saturating_sub(2 * P::WIRE_BYTES + 120 + 1 + Signature::BYTES_MAX)
 }
 
-const VIDEO: u8 = 1;
-const AUDIO: u8 = 2;
+pub(super) const VIDEO: u8 = 1;
+pub(super) const AUDIO: u8 = 2;
 const HAND: u8 = 4;
 
 const PARTICIPANTS_MAX: usize = 65_536;

@@ -74,6 +74,8 @@ pub(super) struct Roster<P> {
     records_max: usize,
     verdicts_max: usize,
     pub(super) participants_max: usize,
+    /// Rises whenever the entry of somebody who is in comes, changes or goes.
+    revision: u64,
 }
 
 impl<P: WirePeer> Roster<P> {
@@ -88,6 +90,7 @@ impl<P: WirePeer> Roster<P> {
             records_max,
             verdicts_max,
             participants_max: usize::MAX,
+            revision: 0,
         }
     }
 
@@ -242,6 +245,10 @@ impl<P: WirePeer> Roster<P> {
         self.order.len()
     }
 
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// Records kept, those of peers that are gone included.
     pub(super) fn record_count(&self) -> usize {
         self.records.len()
@@ -328,6 +335,7 @@ impl<P: WirePeer> Roster<P> {
         self.order.remove(&(joined_us, peer));
         self.claims.remove(&peer);
         self.suspects.remove(&peer);
+        self.revision += 1;
         self.add_to_part(peer, 0u64.wrapping_sub(hash));
     }
 
@@ -350,6 +358,7 @@ impl<P: WirePeer> Roster<P> {
         if suspected {
             self.suspects.insert(peer);
         }
+        self.revision += 1;
         self.add_to_part(peer, hash);
         true
     }
@@ -386,6 +395,7 @@ mod tests {
             handover: None,
             taken_us: 0,
             metadata: Bytes::new(),
+            media: None,
         };
         let profile = (status < STATUS_GONE).then_some(profile);
         RosterEntry { peer, incarnation, version, status, profile, signature: Bytes::new() }

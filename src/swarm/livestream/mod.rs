@@ -26,7 +26,7 @@ use crate::gossip::PublishOptions;
 use crate::id::{Epoch, Priority, StateId, SwarmId, UpdateId};
 use crate::interest::{Role, TrackKind};
 use crate::io::{Class, Event, LagReason, Offence, Update};
-use crate::rng::Seed;
+use crate::rng::{Seed, mix};
 use crate::stats::LivestreamStats;
 use crate::time::Instant;
 use crate::wire::{ForestMessage, MembershipMessage, Message, StreamNotice, WirePeer};
@@ -58,6 +58,8 @@ pub(crate) struct Livestream<P: WirePeer> {
     relay_actions: Vec<RelayAction<P>>,
     relay_rush: Rush,
     planner_actions: Vec<PlannerAction<P>>,
+    /// What this node spends on this and other streams, in bytes a second, if they share it.
+    shared_upload: Option<u64>,
 }
 
 /// What the formula for the number of stripes assumes of links.
@@ -219,6 +221,7 @@ impl<P: WirePeer> Livestream<P> {
             relay_actions: Vec::new(),
             relay_rush: Rush::default(),
             planner_actions: Vec::new(),
+            shared_upload: None,
         }
     }
 
@@ -318,6 +321,9 @@ impl<P: WirePeer> Livestream<P> {
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) {
+        if let Some(planner) = &mut self.planner {
+            planner.set_source_upload(upload_bytes_per_s, &mut self.planner_actions);
+        }
         if let Some(relay) = &mut self.relay {
             relay.set_upload(upload_bytes_per_s, now, &mut self.relay_actions);
         }
@@ -483,13 +489,38 @@ impl<P: WirePeer> Livestream<P> {
         stats
     }
 
+    /// Whether this node passes the stream on.
+    pub(crate) fn feeds_anybody(&self) -> bool {
+        self.relay.as_ref().is_some_and(Relay::has_children)
+    }
+
     pub(crate) fn relay(&self) -> Option<&Relay<P>> {
         self.relay.as_ref()
+    }
+
+    /// One of several streams that share an upload.
+    pub(crate) fn sharing(mut self, upload_bytes_per_s: u64) -> Self {
+        self.shared_upload = Some(upload_bytes_per_s.max(1));
+        self
+    }
+
+    pub(crate) fn set_redundancy(&mut self, percent: u16) {
+        if let Some(relay) = self.relay.as_mut().filter(|_| self.planner.is_some()) {
+            relay.set_redundancy(percent);
+        }
     }
 
     /// How many bytes wait to be sent.
     pub(crate) fn note_backlog(&mut self, bytes: usize) {
         if let Some(relay) = &mut self.relay {
+            // What waits for others is no sign that this stream promised too much.
+            let bytes = match self.shared_upload {
+                Some(all) => {
+                    let own = u128::from(relay.upload_bytes_per_s().min(all));
+                    usize::try_from(bytes as u128 * own / u128::from(all)).unwrap_or(bytes)
+                }
+                None => bytes,
+            };
             relay.note_backlog(bytes);
         }
     }
@@ -552,6 +583,8 @@ impl<P: WirePeer> Livestream<P> {
             RelayAction::Send { to, message, class } => return send(to, message, class, actions),
             RelayAction::Pass { to, frame, class, deadline, key } => {
                 let deadline = (deadline < Instant::MAX).then_some(deadline);
+                // Other streams number their chunks alike.
+                let key = key.map(|key| mix(key ^ swarm.0));
                 return actions.push(SwarmAction::Pass { to, frame, class, deadline, key });
             }
             RelayAction::Hold(peer) => return actions.push(SwarmAction::Hold(peer)),
