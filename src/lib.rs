@@ -42,6 +42,7 @@
 //! | what | limit | beyond it |
 //! |---|---|---|
 //! | viewers | [`BroadcastOptions::viewers_max`], and what all uploads carry | [`Event::WatchRefused`] |
+//! | who waits for a place at a planner | 65,536, for 5 s after they asked last | refused; they ask again |
 //! | stripes, layers | 16, 8 | the command is refused |
 //! | a media frame | [`Engine::media_bytes_max`]: 255 chunks, parity included | the command is refused |
 //! | (child, stripe) pairs of a node | what 95 % of its upload carries, at most 4,096; the plan gives out less, and 256 to a viewer at most | refused, with others to ask; those whom the plan sends have room for a quarter and two more |

@@ -1,5 +1,9 @@
 //! The planner's side of the forest protocol: viewers come and go, and everybody concerned is told who feeds them.
 
+mod room;
+#[cfg(test)]
+mod tests;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -12,6 +16,7 @@ use crate::time::Instant;
 use crate::wire::{Feed, ForestMessage, LostParent, Plan, StreamNotice, WirePeer};
 
 use super::relay::StreamFacts;
+use room::Room;
 
 /// How a [`Planner`] works.
 #[derive(Clone, Debug)]
@@ -72,6 +77,7 @@ pub struct Planner<P: WirePeer> {
     suspects: BTreeMap<P, Suspect>,
     /// Viewers that found a parent which the plan cannot give them, and in which stripe.
     strays: BTreeSet<(P, u8)>,
+    room: Room<P>,
     changes: Vec<PlanChange<P>>,
     tick_at: Instant,
     ended: bool,
@@ -98,6 +104,8 @@ const SUSPECTS_MAX: usize = 65_536;
 /// How often the plan is improved, and by how many links at a time at least.
 const REBALANCE: Duration = Duration::from_secs(1);
 const MOVES_MIN: usize = 4;
+/// And by how many more while the trees are too deep.
+const MOVES_DEEP: usize = 32;
 
 impl<P: WirePeer> Planner<P> {
     /// A plan without viewers.
@@ -114,6 +122,7 @@ impl<P: WirePeer> Planner<P> {
             version: 0,
             suspects: BTreeMap::new(),
             strays: BTreeSet::new(),
+            room: Room::new(),
             changes: Vec::new(),
             tick_at: now + REBALANCE,
             ended: false,
@@ -141,16 +150,19 @@ impl<P: WirePeer> Planner<P> {
         self.suspects.remove(&from);
         match message {
             ForestMessage::Watch { swarm, upload_bytes_per_s } if *swarm == self.swarm => {
-                self.on_watch(from, *upload_bytes_per_s, notice, actions);
+                self.on_watch(from, *upload_bytes_per_s, notice, now, actions);
             }
             ForestMessage::Upload { bytes_per_s } => {
-                let _ = self.plan.set_upload(from, *bytes_per_s, &mut self.changes);
+                let set = self.plan.set_upload(from, *bytes_per_s, &mut self.changes);
+                if set.is_ok() {
+                    self.room.stir(now);
+                }
             }
             ForestMessage::Report { lost } => self.on_report(from, lost, now, actions),
-            ForestMessage::Leave => self.remove(from),
+            ForestMessage::Leave => self.remove(from, now),
             _ => {}
         }
-        self.tell_changes(None, actions);
+        self.tell_changes(&[], actions);
         self.tell_detached(actions);
     }
 
@@ -163,23 +175,31 @@ impl<P: WirePeer> Planner<P> {
             self.suspects.iter().filter(|(_, suspect)| suspect.until <= now).map(|(&peer, _)| peer).collect();
         for peer in gone {
             self.suspects.remove(&peer);
-            self.remove(peer);
+            self.remove(peer, now);
         }
         if self.tick_at <= now {
             self.tick_at = now + REBALANCE;
-            let moves = MOVES_MIN + self.plan.len() / 100;
+            let is_scarce = self.config.plan.reserve_slots > 0;
+            let is_deep = is_scarce && self.plan.depth_max() > self.plan.depth_optimum() + 1;
+            let moves = MOVES_MIN + self.plan.len() / 100 + if is_deep { MOVES_DEEP } else { 0 };
             self.plan.rebalance(moves, &mut self.changes);
             self.call_back_strays();
+            self.room.forget_silent(now);
         }
-        self.tell_changes(None, actions);
+        let mut admitted = Vec::new();
+        if self.room.poll_timeout().is_some_and(|at| at <= now) {
+            admitted = self.room.admit(now, &mut self.plan, &mut self.changes);
+            self.note_joined(admitted.len() as u64);
+        }
+        self.tell_changes(&admitted, actions);
         self.tell_detached(actions);
     }
 
-    /// When [`Self::handle_timeout`] is due; `None` while there are no viewers.
+    /// When [`Self::handle_timeout`] is due; `None` while there are no viewers and none waits for a place.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let suspects = self.suspects.values().map(|suspect| suspect.until).min();
-        let tick = (!self.plan.is_empty()).then_some(self.tick_at);
-        suspects.into_iter().chain(tick).min()
+        let tick = (!self.plan.is_empty() || !self.room.is_empty()).then_some(self.tick_at);
+        suspects.into_iter().chain(tick).chain(self.room.poll_timeout()).min()
     }
 
     /// A peer's link failed: if it is a viewer it is asked whether it lives, and taken out if it does not answer within
@@ -191,6 +211,7 @@ impl<P: WirePeer> Planner<P> {
     /// The stream is over: nobody is admitted any more.
     pub fn end(&mut self) {
         self.ended = true;
+        self.room.clear();
     }
 
     /// What the source may send from now on, in bytes a second; nothing changes if that does not carry the stream once.
@@ -215,31 +236,54 @@ impl<P: WirePeer> Planner<P> {
         stats.plan_heap_bytes = self.plan.heap_bytes() as u64;
     }
 
-    fn on_watch(&mut self, from: P, upload: u64, notice: StreamNotice, actions: &mut Vec<PlannerAction<P>>) {
+    fn on_watch(
+        &mut self,
+        from: P,
+        upload: u64,
+        notice: StreamNotice,
+        now: Instant,
+        actions: &mut Vec<PlannerAction<P>>,
+    ) {
         if self.ended {
             let message = ForestMessage::State(notice);
             actions.push(PlannerAction { to: from, message, class: Class::Control });
             return;
         }
-        if !self.plan.contains(from) {
-            match self.plan.join(from, upload, &mut self.changes) {
-                Ok(()) => {
-                    self.unique += 1;
-                    self.peak = self.peak.max(self.plan.len() as u64);
-                }
-                Err(error) => {
-                    self.refusals += 1;
-                    let needed_bytes_per_s = match error {
-                        PlanError::NoCapacity { needed_bytes_per_s, .. } => needed_bytes_per_s.max(1),
-                        _ => 0,
-                    };
-                    let message = ForestMessage::Refused { needed_bytes_per_s };
-                    actions.push(PlannerAction { to: from, message, class: Class::High });
-                    return;
-                }
-            }
+        if self.plan.contains(from) {
+            return self.tell_changes(&[from], actions);
         }
-        self.tell_changes(Some(from), actions);
+        if self.room.contains(from) {
+            return self.let_wait(from, upload, now, actions);
+        }
+        match self.plan.join(from, upload, &mut self.changes) {
+            Ok(()) => {
+                self.note_joined(1);
+                self.tell_changes(&[from], actions);
+            }
+            Err(PlanError::NoCapacity { needed_bytes_per_s, .. }) => {
+                self.room.note_needed(needed_bytes_per_s);
+                self.let_wait(from, upload, now, actions);
+            }
+            Err(_) => self.refuse(from, 0, actions),
+        }
+    }
+
+    fn note_joined(&mut self, count: u64) {
+        self.unique += count;
+        self.peak = self.peak.max(self.plan.len() as u64);
+    }
+
+    /// There is no place for `from` alone; perhaps with others.
+    fn let_wait(&mut self, from: P, upload: u64, now: Instant, actions: &mut Vec<PlannerAction<P>>) {
+        if !self.room.wait(from, upload, now) {
+            self.refuse(from, self.room.needed_bytes_per_s(), actions);
+        }
+    }
+
+    fn refuse(&mut self, to: P, needed_bytes_per_s: u64, actions: &mut Vec<PlannerAction<P>>) {
+        self.refusals += 1;
+        let message = ForestMessage::Refused { needed_bytes_per_s };
+        actions.push(PlannerAction { to, message, class: Class::High });
     }
 
     fn on_report(
@@ -267,7 +311,7 @@ impl<P: WirePeer> Planner<P> {
                     self.strays.insert((from, item.stripe));
                 }
             }
-            if !blamed.contains(&item.parent) {
+            if item.adopted != Some(item.parent) && !blamed.contains(&item.parent) {
                 blamed.push(item.parent);
                 self.suspect(item.parent, 1, now, actions);
             }
@@ -318,19 +362,22 @@ impl<P: WirePeer> Planner<P> {
         }
     }
 
-    fn remove(&mut self, peer: P) {
-        let _ = self.plan.leave(peer, &mut self.changes);
+    fn remove(&mut self, peer: P, now: Instant) {
+        self.room.remove(peer);
+        if self.plan.leave(peer, &mut self.changes).is_ok() {
+            self.room.stir(now);
+        }
     }
 
-    /// Tells viewers what has changed for them; `whole` is told everything.
-    fn tell_changes(&mut self, whole: Option<P>, actions: &mut Vec<PlannerAction<P>>) {
+    /// Tells viewers what has changed for them; those in `whole` are told everything.
+    fn tell_changes(&mut self, whole: &[P], actions: &mut Vec<PlannerAction<P>>) {
         let mut feeds: BTreeMap<P, Vec<u8>> = BTreeMap::new();
         for change in self.changes.drain(..) {
-            if Some(change.viewer) != whole && change.viewer != self.source {
+            if change.viewer != self.source {
                 feeds.entry(change.viewer).or_default().push(change.stripe);
             }
         }
-        if let Some(peer) = whole {
+        for &peer in whole {
             feeds.insert(peer, (0..self.config.facts.stripes).collect());
         }
         for (to, stripes) in feeds {
@@ -350,7 +397,7 @@ impl<P: WirePeer> Planner<P> {
                 feeds: feeds.collect(),
             });
             // Whoever waits for its first plan sees nothing yet.
-            let class = if whole == Some(to) { Class::Control } else { Class::High };
+            let class = if whole.contains(&to) { Class::Control } else { Class::High };
             actions.push(PlannerAction { to, message, class });
         }
     }

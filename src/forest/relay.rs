@@ -584,12 +584,6 @@ impl<P: WirePeer> Relay<P> {
         self.passed_late.clear();
     }
 
-    fn set_serve_budget(&mut self, now: Instant) {
-        let share = self.config.upload_bytes_per_s / 100 * REPAIR_PERCENT;
-        let burst = Duration::from_millis(250);
-        self.serve_budget = Some(Bucket::new(share.max(10_000), burst, 32 * 1_500, now));
-    }
-
     fn say_watch(&mut self, actions: &mut Vec<RelayAction<P>>) {
         if let Some(to) = self.planner {
             // The whole plan will come, and from a planner that began anew its versions are small again.
@@ -644,9 +638,6 @@ impl<P: WirePeer> Relay<P> {
 
 /// How much of the upload is given out, in percent.
 const SLOT_PERCENT: u128 = 95;
-
-/// How much of the upload repair may take, in percent.
-const REPAIR_PERCENT: u64 = 10;
 
 /// (Child, stripe) pairs, at most: each costs a send for every chunk of the stripe.
 const SLOTS_MAX: usize = 4_096;

@@ -215,7 +215,7 @@ pub struct StreamNotice {
     pub version: u32,
 }
 
-/// A parent that fell silent.
+/// A parent that fell silent; or, if it is the adopted one, to which a viewer returned as the planned one had no room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LostParent<P> {
     /// The stripe.

@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
 use super::place::Recolouring;
 use super::slab::{self, COLOURLESS, NONE, class};
 use super::{ForestPlan, PlanChange, PlanError, PlanMode, saturated};
@@ -142,8 +144,9 @@ impl<P: PeerId> ForestPlan<P> {
     pub(super) fn set_root_slots(&mut self) {
         let stripes = u64::from(self.config.stripes);
         for stripe in 0..stripes {
-            let share = |percent| {
-                let slots = self.config.slots(self.root_upload, percent);
+            let share = |percent: u8| {
+                let percent = percent.min(self.config.root_use_percent);
+                let slots = self.config.slots(self.root_upload, percent).max(stripes);
                 let even = (slots / stripes + u64::from(stripe < slots % stripes)).min(u64::from(u16::MAX));
                 (even as i64 + i64::from(self.lent[stripe as usize])).clamp(0, i64::from(u16::MAX)) as u16
             };
@@ -265,9 +268,13 @@ impl<P: PeerId> ForestPlan<P> {
 
     pub(super) fn improve_all(&mut self, moves_max: usize) -> usize {
         let mut moves = 0;
-        for stripe in 0..self.slab.k {
-            let deep = self.star || self.stripe_depth(stripe) > self.stripe_optimum(stripe);
-            let gain = if deep { 1 } else { 2 };
+        // The deepest stripe first: the moves may not be enough for all.
+        let excess = |stripe: usize| self.stripe_depth(stripe).saturating_sub(self.stripe_optimum(stripe));
+        let mut stripes: SmallVec<[(usize, usize); 16]> =
+            (0..self.slab.k).map(|stripe| (excess(stripe), stripe)).collect();
+        stripes.sort_by_key(|&(excess, _)| core::cmp::Reverse(excess));
+        for (excess, stripe) in stripes {
+            let gain = if self.star || excess > 0 { 1 } else { 2 };
             loop {
                 let taken = self.slab.improve(stripe, gain, moves_max.saturating_sub(moves));
                 if taken == 0 {

@@ -23,6 +23,10 @@ pub struct PlanConfig {
     pub use_percent: u8,
     /// The share that is given out only when slots run out otherwise, in percent. Default 95.
     pub use_percent_max: u8,
+    /// The share of the root's upload that is given out at most, in percent; one slot for every stripe is given out in
+    /// any case. What the root delays, everybody waits for: where the others are used up, it should not be. Default
+    /// 95.
+    pub root_use_percent: u8,
     /// Star, forest, or what suits the number of viewers. Default [`PlanMode::Auto`].
     pub mode: PlanMode,
     /// Up to so many viewers [`PlanMode::Auto`] is a star while the root's slots allow it. Default 50.
@@ -47,6 +51,7 @@ impl Default for PlanConfig {
             rate_bytes_per_s: 312_500,
             use_percent: 85,
             use_percent_max: 95,
+            root_use_percent: 95,
             mode: PlanMode::Auto,
             star_to_tree_threshold: 50,
             viewers_max: 1_000_000,
@@ -59,11 +64,12 @@ impl Default for PlanConfig {
 
 impl PlanConfig {
     pub(super) fn validate(&self) -> Result<(), PlanError> {
-        let fields: [(&'static str, u64, u64, u64); 7] = [
+        let fields: [(&'static str, u64, u64, u64); 8] = [
             ("stripes", u64::from(self.stripes), 1, u64::from(STRIPES_MAX)),
             ("rate_bytes_per_s", self.rate_bytes_per_s, 1, u64::MAX),
             ("use_percent", u64::from(self.use_percent), 1, 100),
             ("use_percent_max", u64::from(self.use_percent_max), u64::from(self.use_percent), 100),
+            ("root_use_percent", u64::from(self.root_use_percent), 1, 100),
             ("viewers_max", self.viewers_max as u64, 1, VIEWERS_MAX as u64),
             ("degree_max", u64::from(self.degree_max), 1, u64::from(DEGREE_MAX)),
             ("moves_max", self.moves_max as u64, 4, u64::MAX),

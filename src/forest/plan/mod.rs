@@ -1,5 +1,6 @@
 //! [`ForestPlan`]: `k` interior-node-disjoint trees over one root and its viewers.
 
+mod batch;
 mod change;
 mod config;
 mod improve;
@@ -120,6 +121,41 @@ impl<P: PeerId> ForestPlan<P> {
         changes: &mut Vec<PlanChange<P>>,
     ) -> Result<(), PlanError> {
         let joined = self.try_join(viewer, upload_bytes_per_s);
+        self.finish(joined, changes)
+    }
+
+    /// Adds viewers together, or none of them. Where upload is scarce, this lets in many whom [`join`](Self::join) would
+    /// refuse one by one: those who bring little need slots in all stripes at once, and those who bring much give them in
+    /// one stripe only.
+    ///
+    /// Takes O(stripes) time for each viewer, and no more moves than as many joins. Slots that are kept by
+    /// [`reserve_slots`](PlanConfig::reserve_slots) are kept if anybody brings fewer slots than it takes.
+    ///
+    /// # Errors
+    /// [`PlanError::AlreadyJoined`], also if one is named twice, [`PlanError::IsRoot`], [`PlanError::ViewersMax`], and
+    /// [`PlanError::NoCapacity`]. Nobody was added.
+    ///
+    /// ```
+    /// use suffuse::{ForestPlan, PlanConfig};
+    ///
+    /// let mut config = PlanConfig::default();
+    /// config.stripes = 4;
+    /// config.rate_bytes_per_s = 100_000;
+    /// // The root can feed one viewer.
+    /// let mut plan = ForestPlan::new(0u64, 110_000, config)?;
+    /// let mut changes = Vec::new();
+    /// plan.join(1, 120_000, &mut changes)?;
+    /// assert!(plan.join(2, 120_000, &mut changes).is_err());
+    /// plan.join_all(&[(2, 120_000), (3, 120_000), (4, 120_000)], &mut changes)?;
+    /// assert_eq!(plan.len(), 4);
+    /// # Ok::<(), suffuse::PlanError>(())
+    /// ```
+    pub fn join_all(
+        &mut self,
+        viewers: &[(P, u64)],
+        changes: &mut Vec<PlanChange<P>>,
+    ) -> Result<(), PlanError> {
+        let joined = self.try_join_all(viewers);
         self.finish(joined, changes)
     }
 

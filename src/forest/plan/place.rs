@@ -21,6 +21,12 @@ pub(super) struct Recolouring {
     pub(super) lent: SmallVec<[(u8, u8); 16]>,
 }
 
+impl Recolouring {
+    pub(super) fn is_empty(&self) -> bool {
+        self.picks.is_empty() && self.lent.is_empty()
+    }
+}
+
 impl<P: PeerId> Slab<P> {
     /// Gives `leaf`, which has no parent in `stripe`, the shallowest one with a free slot.
     ///

@@ -310,9 +310,90 @@ fn the_root_takes_nobodys_place() {
     assert_eq!((watched.plan.parent(2, 0), watched.plan.parent(3, 0)), (Some(0), Some(2)));
 }
 
+/// Unequal uploads, and 0.8 of the rate that they can carry.
+fn scarce(viewers: u64, seed: u64) -> (PlanConfig, u64, Vec<u64>) {
+    let mut rng = rng(seed);
+    let uploads: Vec<u64> = (0..viewers).map(|_| draw(HETERO, &mut rng)).collect();
+    let all = RATE * 10 + uploads.iter().sum::<u64>();
+    let rate = all / viewers * 80 / 100 * 104 / 100;
+    let config = PlanConfig {
+        rate_bytes_per_s: rate,
+        use_percent: 92,
+        use_percent_max: 92,
+        root_use_percent: 65,
+        reserve_slots: 24,
+        ..config(12)
+    };
+    (config, RATE * 10, uploads)
+}
+
+#[test]
+fn together_all_get_a_place_where_upload_is_scarce() {
+    for seed in 1..=3 {
+        let (config, root, uploads) = scarce(600, seed);
+        let mut watched = Watched::new(ForestPlan::new(0, root, config).unwrap());
+        let (mut waiting, mut most): (Vec<(u64, u64)>, usize) = (Vec::new(), 0);
+        for (viewer, &upload) in (1..).zip(&uploads) {
+            if watched.plan.join(viewer, upload, &mut watched.changes).is_err() {
+                waiting.push((viewer, upload));
+            }
+            watched.replay();
+            if viewer % 20 != 0 {
+                continue;
+            }
+            waiting.sort_by_key(|&(viewer, upload)| (core::cmp::Reverse(upload), viewer));
+            most = most.max(waiting.len());
+            let together = (1..=waiting.len()).rev().find(|&count| {
+                let Watched { plan, changes, .. } = &mut watched;
+                plan.join_all(&waiting[..count], changes).is_ok()
+            });
+            waiting.drain(..together.unwrap_or(0));
+            watched.replay();
+            watched.check();
+        }
+        assert!(most > 0 && waiting.is_empty(), "seed {seed}: {most} waited, {} still do", waiting.len());
+        settle(&mut watched);
+        watched.check();
+        let (depth, optimum) = (watched.plan.depth_max(), watched.plan.depth_optimum());
+        assert!(depth <= optimum + 1, "seed {seed}: {depth} of {optimum}");
+    }
+}
+
+#[test]
+fn of_those_who_come_together_all_or_none_are_let_in() {
+    let changes = &mut Vec::new();
+    let few = PlanConfig { viewers_max: 5, ..config(4) };
+    let mut plan = ForestPlan::new(0u64, RATE * 11 / 10, few).unwrap();
+    plan.join(1, RATE * 12 / 10, changes).unwrap();
+    changes.clear();
+    let twice = [(2, RATE), (2, RATE)];
+    assert_eq!(plan.join_all(&twice, changes), Err(PlanError::AlreadyJoined));
+    assert_eq!(plan.join_all(&[(2, RATE), (1, RATE)], changes), Err(PlanError::AlreadyJoined));
+    assert_eq!(plan.join_all(&[(2, RATE), (0, RATE)], changes), Err(PlanError::IsRoot));
+    let many = [2, 3, 4, 5, 6].map(|viewer| (viewer, RATE * 2));
+    assert_eq!(plan.join_all(&many, changes), Err(PlanError::ViewersMax { max: 5 }));
+    let weak = [(2, RATE / 10), (3, RATE / 10)];
+    assert!(matches!(plan.join_all(&weak, changes), Err(PlanError::NoCapacity { .. })));
+    assert_eq!((plan.len(), changes.len(), plan.stats().joins), (1, 0, 1));
+    check(&plan);
+    plan.join_all(&many[..4], changes).unwrap();
+    assert_eq!((plan.len(), plan.stats().joins), (5, 5));
+    check(&plan);
+}
+
+#[test]
+fn the_root_keeps_back_what_it_is_told_to() {
+    let kept = PlanConfig { root_use_percent: 50, ..config(4) };
+    let plan = ForestPlan::new(0u64, RATE * 8, kept.clone()).unwrap();
+    assert_eq!((plan.slots(0), plan.slots_max(0)), (16, 16));
+    let plan = ForestPlan::new(0u64, RATE * 11 / 10, kept).unwrap();
+    assert_eq!(plan.slots_max(0), 4, "one for every stripe in any case");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Join(u64),
+    JoinAll(Vec<u64>),
     Leave(usize),
     Upload(usize, u64),
     Root(u64),
@@ -325,6 +406,7 @@ fn step() -> impl Strategy<Value = Step> {
     let percent = prop_oneof![2 => Just(0), 2 => 10..100u64, 6 => 100..200u64, 2 => 200..1_200u64];
     prop_oneof![
         12 => percent.clone().prop_map(Step::Join),
+        2 => proptest::collection::vec(percent.clone(), 1..20).prop_map(Step::JoinAll),
         6 => any::<usize>().prop_map(Step::Leave),
         3 => (any::<usize>(), percent).prop_map(|(at, percent)| Step::Upload(at, percent)),
         1 => (200..1_500u64).prop_map(Step::Root),
@@ -357,6 +439,11 @@ proptest! {
                 Step::Join(percent) => {
                     next += 1;
                     plan.join(next, RATE * percent / 100, changes)
+                }
+                Step::JoinAll(percents) => {
+                    let viewers: Vec<_> = (next + 1..).zip(percents.iter().map(|percent| RATE * percent / 100)).collect();
+                    next += viewers.len() as u64;
+                    plan.join_all(&viewers, changes)
                 }
                 Step::Leave(at) => plan.leave(pick(at), changes),
                 Step::Upload(at, percent) => plan.set_upload(pick(at), RATE * percent / 100, changes),

@@ -23,6 +23,9 @@ const BELIEVED_SLOW: Duration = Duration::from_millis(500);
 /// When everybody was tried, how long before the next round.
 const RETRY: Duration = Duration::from_millis(300);
 
+/// A new parent that the plan names is asked so often: while two change places, the first request comes too early.
+pub(super) const PLANNED_TRIES: u8 = 3;
+
 /// A stranger is told that it is one this often.
 const REFUSE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -223,6 +226,7 @@ impl<P: WirePeer> Relay<P> {
                 self.send(from, ForestMessage::Detach { stripes: 1 << index }, actions);
             }
         }
+        let is_scarce = self.is_scarce();
         for index in stripes_of(asked & !attached.accepted, count) {
             let stripe = &mut self.stripes[index];
             for &peer in &attached.redirects {
@@ -230,8 +234,12 @@ impl<P: WirePeer> Relay<P> {
                     stripe.backups.push(peer);
                 }
             }
-            if stripe.candidate.is_some_and(|candidate| candidate.peer == from) {
-                self.candidate_failed(index, now, actions);
+            if let Some(candidate) = stripe.candidate.filter(|candidate| candidate.peer == from) {
+                // Without need there is time to ask again.
+                let calm = is_scarce && candidate.planned && stripe.parent.is_some() && stripe.lost.is_none();
+                if !(calm && candidate.tries < PLANNED_TRIES) {
+                    self.candidate_failed(index, now, actions);
+                }
             } else if stripe.parent == Some(from) {
                 self.parent_failed(index, now, actions);
             }
@@ -390,10 +398,18 @@ impl<P: WirePeer> Relay<P> {
     }
 
     pub(super) fn candidate_failed(&mut self, index: usize, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        let is_scarce = self.is_scarce();
         let stripe = &mut self.stripes[index];
         let Some(candidate) = stripe.candidate.take() else { return };
         if !stripe.tried.contains(&candidate.peer) {
             stripe.tried.push(candidate.peer);
+        }
+        if let Some(adopted) =
+            stripe.parent.filter(|_| is_scarce && candidate.planned && stripe.lost.is_none())
+        {
+            // The plan thinks otherwise. Nobody is missed, so the parent is named twice.
+            self.lost.push(LostParent { stripe: index as u8, parent: adopted, adopted: Some(adopted) });
+            return;
         }
         if stripe.parent.is_none() || stripe.lost.is_some() {
             if stripe.parent.is_none() {

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::{Relay, RelayAction, TICK};
 use crate::io::Class;
+use crate::propagation::bucket::Bucket;
 use crate::time::Instant;
 use crate::wire::{ForestMessage, WirePeer};
 
@@ -49,6 +50,13 @@ const QUEUE_STANDING: Duration = Duration::from_millis(150);
 const QUEUE_SWAMPED: Duration = Duration::from_millis(200);
 const QUEUE_SHORT: Duration = Duration::from_millis(5);
 
+/// From this use of the upload on, queues are longer.
+const USE_FULL_PERCENT: u64 = 88;
+
+/// How much of the upload repair may take, in percent: at most, and if the children get nearly all.
+const REPAIR_PERCENT: u64 = 10;
+const REPAIR_PERCENT_MIN: u64 = 3;
+
 /// A backlog below is none to speak of.
 const BACKLOG_FREE: usize = 32 * 1_200;
 
@@ -64,6 +72,11 @@ const REMIND: Duration = Duration::from_secs(30);
 /// A parent lags behind if its chunks are older than those of the others by this much, so many looks in a row.
 const LAG: Duration = Duration::from_millis(200);
 const LAG_LOOKS: u8 = 3;
+/// And by this part of the deadline where upload is scarce: some branches have long queues then, and nobody else has room.
+const LAG_PART: u32 = 4;
+
+/// From so many stripes on, upload is scarce.
+const STRIPES_SCARCE: usize = 12;
 
 /// Looks before a layer is tried again: at first, and at most.
 const PATIENCE_MIN: u16 = 8;
@@ -112,8 +125,40 @@ impl<P: WirePeer> Relay<P> {
 
     /// Whether even repair would only lengthen the queue.
     pub(super) fn is_swamped(&self) -> bool {
-        let wait_bytes = self.config.upload_bytes_per_s as usize / 1_000 * QUEUE_SWAMPED.as_millis() as usize;
+        let wait_ms = self.queue_time(QUEUE_SWAMPED, 4).as_millis() as usize;
+        let wait_bytes = self.config.upload_bytes_per_s as usize / 1_000 * wait_ms;
         self.load.backlog > wait_bytes.max(BACKLOG_FREE)
+    }
+
+    /// How long a queue may be: `usual`, or that part of the deadline where the plan has taken nearly all of the upload, as a
+    /// keyframe then takes long to drain.
+    pub(super) fn queue_time(&self, usual: Duration, part: u32) -> Duration {
+        let is_full = self.is_scarce() && self.promised_percent() >= USE_FULL_PERCENT;
+        self.facts.filter(|_| is_full).map_or(usual, |facts| usual.max(facts.deadline / part))
+    }
+
+    /// Whether upload is scarce in this stream: nobody else takes so many stripes.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.stripes.len() >= STRIPES_SCARCE
+    }
+
+    /// What the children get, in percent of the upload.
+    fn promised_percent(&self) -> u64 {
+        let Some(facts) = self.facts else { return 0 };
+        let stripes = (self.stripes.len() as u64).max(1);
+        let promised = (facts.rate_bytes_per_s / stripes).saturating_mul(self.children_count() as u64);
+        promised.saturating_mul(100) / self.config.upload_bytes_per_s.max(1)
+    }
+
+    /// Repair gets what the children leave: what it takes beyond, live chunks lack, and are missed next.
+    pub(super) fn set_serve_budget(&mut self, now: Instant) {
+        let left =
+            if self.is_scarce() { 98u64.saturating_sub(self.promised_percent()) } else { REPAIR_PERCENT };
+        let percent = left.clamp(REPAIR_PERCENT_MIN, REPAIR_PERCENT);
+        let share = (self.config.upload_bytes_per_s / 100 * percent).max(10_000);
+        let bucket = Bucket::new(share, Duration::from_millis(250), 32 * 1_500, now);
+        let before = self.serve_budget.as_mut();
+        self.serve_budget = Some(if before.is_some() { bucket.inherit(before, now) } else { bucket });
     }
 
     /// Whether a queue has stood for a while: more was promised than can be kept.
@@ -157,6 +202,7 @@ impl<P: WirePeer> Relay<P> {
 
     /// Looks at all three, once a tick.
     pub(super) fn look_at_load(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        self.set_serve_budget(now);
         self.look_at_upload(now, actions);
         self.look_at_parents(now, actions);
         self.look_at_layers(actions);
@@ -168,7 +214,8 @@ impl<P: WirePeer> Relay<P> {
         let upload = self.load.upload_bytes_per_s.unwrap_or(declared);
         let wait_us = (backlog as u64).saturating_mul(1_000_000) / declared;
         let wait = Duration::from_micros(wait_us);
-        self.load.long = if wait > QUEUE_STANDING { self.load.long.saturating_add(1) } else { 0 };
+        let standing = self.queue_time(QUEUE_STANDING, 5);
+        self.load.long = if wait > standing { self.load.long.saturating_add(1) } else { 0 };
         self.load.short = if wait < QUEUE_SHORT { self.load.short.saturating_add(1) } else { 0 };
         let mut estimate = upload;
         if self.load.long >= 2 {
@@ -209,7 +256,9 @@ impl<P: WirePeer> Relay<P> {
         }
         delays.sort_unstable();
         let usual = delays[delays.len() / 2];
-        let limit = usual + (usual / 2).max(LAG.as_micros() as u32);
+        let is_scarce = self.is_scarce();
+        let lag = self.facts.filter(|_| is_scarce).map_or(LAG, |facts| LAG.max(facts.deadline / LAG_PART));
+        let limit = usual + (usual / 2).max(lag.as_micros() as u32);
         for index in 0..self.stripes.len() {
             let stripe = &mut self.stripes[index];
             let lags = stripe.parent.is_some() && stripe.delay_us > limit;

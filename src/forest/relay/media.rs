@@ -547,7 +547,8 @@ impl<P: WirePeer> Relay<P> {
             now + Duration::from_millis(deadline_ms)
         };
         // A queue that would take longer is cut: the highest layers first, keyframes never.
-        let patience = QUEUE_TIME_MAX.saturating_sub(QUEUE_TIME_LAYER * u32::from(chunk.track & 7));
+        let patience =
+            self.queue_time(QUEUE_TIME_MAX, 3).saturating_sub(QUEUE_TIME_LAYER * u32::from(chunk.track & 7));
         let deadline = if chunk.keyframe { use_by } else { use_by.min(now + patience) };
         let class = class_of(chunk);
         let Some(stripe) = self.stripes.get(index) else { return };

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::feeds::PLANNED_TRIES;
 use super::{Candidate, RTT_GUESS, Relay, RelayAction, stripes_of};
 use crate::time::Instant;
 use crate::wire::{ForestMessage, WirePeer};
@@ -38,7 +39,7 @@ impl<P: WirePeer> Relay<P> {
             let stripe = &self.stripes[index];
             if let Some(candidate) = stripe.candidate {
                 if now >= candidate.sent + self.answer_time(candidate.peer) {
-                    if candidate.tries < 3 && candidate.from_plan {
+                    if candidate.tries < PLANNED_TRIES && candidate.from_plan {
                         self.stripes[index].candidate =
                             Some(Candidate { sent: now, tries: candidate.tries + 1, ..candidate });
                         self.ask(candidate.peer, 1 << index, now, actions);

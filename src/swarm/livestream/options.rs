@@ -32,8 +32,10 @@ pub struct BroadcastOptions<P> {
     /// How many viewers the choice of the number of stripes assumes. Default 1,000.
     pub viewers_expected: usize,
     /// The upload of viewers on average, in percent of the stream's rate, that the choice of the number of stripes assumes.
-    /// Default 150. Parity counts against it. When it is tight, below 150, there are at least 8 stripes; when it is scarce,
-    /// below 135, viewers who take more than they bring wait until others have come.
+    /// Default 150. Parity counts against it. When it is tight, below 150, there are at least 8 stripes, and the source
+    /// keeps a quarter of its upload for repair; when it is scarce, below 135, there are at least 12, the source keeps
+    /// more, viewers give up to 95 % of their upload at once, and those who take more than they bring wait until others
+    /// have come.
     pub capacity_expected_percent: u32,
     /// Parity: 125 sends a quarter more, so that a fifth of a frame may be lost. From 100, the default, to 300.
     pub redundancy_percent: u16,
