@@ -42,7 +42,7 @@ use peers::{Peers, Slots};
 use pull::{Cause, Puller};
 use route::Routes;
 use sync::Syncer;
-use wave::{Pulse, SharedTree};
+use wave::{Pulse, Resting, SharedTree};
 
 /// Bodies older than this are not pushed on when they arrive by request: their readers have most likely asked others too,
 /// and an announcement costs less than a copy.
@@ -115,6 +115,7 @@ pub struct Gossip<P: WirePeer> {
     syncer: Syncer,
     shared: SharedTree<P>,
     pulse: Pulse,
+    resting: Resting<P>,
     /// Room for the list of a message: a frame without its own header.
     list_bytes_max: usize,
     rng: Rng,
@@ -152,6 +153,7 @@ impl<P: WirePeer> Gossip<P> {
             syncer: Syncer::new(&config),
             shared: SharedTree::default(),
             pulse: Pulse::default(),
+            resting: Resting::default(),
             list_bytes_max: frame_bytes_max.saturating_sub(LIST_HEADER_BYTES),
             config,
             rng: Rng::new(seed),
@@ -298,7 +300,9 @@ impl<P: WirePeer> Gossip<P> {
                 }
             }
             (GossipMessage::Wave(wave), Some(slot)) => self.on_wave(slot, wave, now, actions),
-            (GossipMessage::Attach { attached }, Some(slot)) => self.on_attach(slot, attached),
+            (GossipMessage::Attach { attached }, Some(slot)) => {
+                self.on_attach(slot, attached, now, actions);
+            }
             (GossipMessage::Sync { lower, items }, Some(slot)) => {
                 self.on_sync(slot, lower, items, now, actions);
             }
@@ -330,8 +334,14 @@ impl<P: WirePeer> Gossip<P> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sync = if self.peers.is_empty() { None } else { self.syncer.poll_timeout() };
         let own = [self.announcer.poll_timeout(), self.puller.poll_timeout(), sync, self.log.poll_timeout()];
-        let own = own.into_iter().chain([self.shared.poll_timeout(), self.routes.next_decision()]);
-        own.into_iter().flatten().min()
+        let trees = [self.shared.poll_timeout(), self.routes.next_decision(), self.resting.poll_timeout()];
+        own.into_iter().chain(trees).flatten().min()
+    }
+
+    /// The neighbours along the shared tree: links that should last while it stands.
+    pub(crate) fn tree_neighbors(&self) -> impl Iterator<Item = P> + '_ {
+        let slots = self.shared.links().unwrap_or(Slots::NONE);
+        slots.iter().filter_map(|slot| self.peers.get(slot))
     }
 
     /// What is known and held.

@@ -199,7 +199,7 @@ impl Routes {
         let full = route.feeders & !route.partial_feeders;
         let growth = route.growth.as_ref()?;
         let current = if self.full_feeders == 1 { full.iter().next() } else { None };
-        growth.best(current).filter(|&slot| route.own_feeder != Some(slot) || !full.contains(slot))
+        growth.best(current, route.children).filter(|&slot| route.own_feeder != Some(slot) || !full.contains(slot))
     }
 
     /// `slot` was asked to be the feeder. Another one goes on until it proves the slower.
@@ -216,7 +216,15 @@ impl Routes {
 
     /// The best way that is left to a source whose feeder is gone.
     pub(super) fn other_feeder(&self, source: SourceIndex) -> Option<u8> {
-        self.routes.get(source.0 as usize)?.growth.as_ref()?.best(None)
+        let route = self.routes.get(source.0 as usize)?;
+        route.growth.as_ref()?.best(None, route.children)
+    }
+
+    /// A link of the shared tree is new: what was refused along it before is welcome.
+    pub(super) fn welcome(&mut self, slot: u8) {
+        for route in &mut self.routes {
+            route.refused.remove(slot);
+        }
     }
 
     pub(super) fn has_own_tree(&self, source: SourceIndex) -> bool {

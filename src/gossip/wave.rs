@@ -1,13 +1,14 @@
 //! Trees from waves.
 //!
 //! A *wave* is a small message that every node passes on at once over all its links, so its first arrival shows the
-//! fastest way from its origin. A hot source sends waves for a tree of its own; the root of the shared tree sends them for
+//! fastest way from its origin; as it rests a moment at every node, a way with few links counts as faster. A hot source sends waves for a tree of its own; the root of the shared tree sends them for
 //! all sources that publish too rarely to deserve one. The root is the node with the lowest lot among those that are
 //! heard, so nobody elects it, and where two meet one gives way. The shared tree is walked in both directions.
 //!
 //! Nobody chooses a feeder that had the wave later than itself, so there are no circles.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -47,7 +48,13 @@ const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 const DECIDE_AFTER: Duration = Duration::from_millis(100);
 
 /// Updates published this long after the first wave of their source go along its own tree: by then it has grown.
-const GROWN_AFTER: Duration = Duration::from_millis(450);
+const GROWN_AFTER: Duration = Duration::from_millis(370);
+
+/// How long a wave rests at each node before it is passed on: what one hop more costs in the race.
+const REST: Duration = Duration::from_millis(4);
+
+/// Waves that rest at once, at most; others are passed on without.
+const RESTING_MAX: usize = 64;
 
 /// A way must be this much faster to replace the one in use.
 const GAIN_MIN_US: u32 = 5_000;
@@ -61,6 +68,9 @@ const FADE_AFTER: Duration = Duration::from_millis(300);
 /// So many updates with no greater gap between two make a source hot.
 const HOT_RUN: u64 = 3;
 const HOT_GAP: Duration = Duration::from_secs(5);
+
+/// One less is enough if the gap was no greater than this.
+const QUICK_GAP: Duration = Duration::from_millis(500);
 
 /// A hot source sends another wave after this many updates, and not before this time.
 const WAVE_UPDATES: u64 = 64;
@@ -96,7 +106,7 @@ impl Growth {
     fn arrive(&mut self, slot: u8, hops: u8, latency: Duration, now: Instant) {
         let after = now - self.first_at;
         if after < 2 * latency {
-            self.note(slot, hops, after, after < latency);
+            self.note(slot, hops, after, after < latency + REST);
         }
     }
 
@@ -105,7 +115,7 @@ impl Growth {
         // Ages are rounded up on the wire.
         let is_above = delay + Duration::from_millis(1) < self.delay();
         self.remove(slot);
-        self.note(slot, hops, (delay + latency).saturating_sub(self.delay()), is_above);
+        self.note(slot, hops, (delay + REST + latency).saturating_sub(self.delay()), is_above);
     }
 
     fn note(&mut self, slot: u8, hops: u8, after: Duration, is_above: bool) {
@@ -124,11 +134,11 @@ impl Growth {
         self.arrivals.retain(|arrival| arrival.slot != slot);
     }
 
-    /// The best way, or `current` if it is hardly worse.
-    pub(super) fn best(&self, current: Option<u8>) -> Option<u8> {
+    /// The best way, or `current` if it is hardly worse. Those `below` are fed from here.
+    pub(super) fn best(&self, current: Option<u8>, below: Slots) -> Option<u8> {
         let cost = |arrival: &Arrival| arrival.after_us.saturating_add(u32::from(arrival.hops) * HOP_COST_US);
-        let best =
-            self.arrivals.iter().min_by_key(|arrival| (!arrival.is_above, cost(arrival), arrival.slot))?;
+        let ways = self.arrivals.iter().filter(|arrival| arrival.is_above || !below.contains(arrival.slot));
+        let best = ways.min_by_key(|arrival| (!arrival.is_above, cost(arrival), arrival.slot))?;
         let kept = self.arrivals.iter().find(|arrival| Some(arrival.slot) == current && arrival.is_above);
         let kept = kept.filter(|kept| cost(kept) <= cost(best).saturating_add(GAIN_MIN_US));
         Some(kept.unwrap_or(best).slot)
@@ -203,6 +213,40 @@ impl<P> SharedTree<P> {
     }
 }
 
+/// Waves that are passed on soon, in the order of time, and to whom.
+#[derive(Debug)]
+pub(super) struct Resting<P> {
+    waves: VecDeque<(Instant, Wave<P>, Slots)>,
+}
+
+impl<P> Default for Resting<P> {
+    fn default() -> Self {
+        Self { waves: VecDeque::new() }
+    }
+}
+
+impl<P: WirePeer> Resting<P> {
+    /// `slot` has a wave already.
+    fn note(&mut self, wave: &Wave<P>, slot: u8) {
+        let name = (wave.shared, wave.number, wave.epoch, wave.origin);
+        let same = |(_, other, _): &&mut (Instant, Wave<P>, Slots)| {
+            (other.shared, other.number, other.epoch, other.origin) == name
+        };
+        if let Some((_, _, to)) = self.waves.iter_mut().find(same) {
+            to.remove(slot);
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> Option<(Wave<P>, Slots)> {
+        self.waves.front().filter(|(at, ..)| *at <= now)?;
+        self.waves.pop_front().map(|(_, wave, to)| (wave, to))
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.waves.front().map(|&(at, ..)| at)
+    }
+}
+
 /// When this node, as a source, sends its waves.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
@@ -219,9 +263,12 @@ impl Pulse {
         if self.published.is_none_or(|at| now - at > HOT_GAP) {
             (self.run, self.next_run) = (0, HOT_RUN);
         }
+        if self.run == 1 && self.published.is_some_and(|at| now - at <= QUICK_GAP) {
+            self.next_run = HOT_RUN - 1;
+        }
         self.published = Some(now);
         self.run += 1;
-        let rested = self.run == HOT_RUN || self.waved.is_none_or(|at| now - at >= WAVE_REST);
+        let rested = self.run <= HOT_RUN || self.waved.is_none_or(|at| now - at >= WAVE_REST);
         let due = self.run >= self.next_run && rested;
         if due {
             self.next_run = self.run + WAVE_UPDATES;
@@ -288,11 +335,27 @@ impl<P: WirePeer> Gossip<P> {
         }
     }
 
-    pub(super) fn on_attach(&mut self, slot: u8, attached: bool) {
-        if attached {
-            self.shared.children |= Slots::one(slot);
-        } else {
+    pub(super) fn on_attach(
+        &mut self,
+        slot: u8,
+        attached: bool,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        if !attached {
             self.shared.children.remove(slot);
+            return;
+        }
+        self.shared.children |= Slots::one(slot);
+        self.routes.welcome(slot);
+        if self.shared.parent == Some(slot) {
+            // Each took the other for nearer to the root.
+            self.shared.parent = None;
+            if let Some(growth) = &mut self.shared.growth {
+                growth.remove(slot);
+            }
+            self.fade(Some(slot), now, actions);
+            self.choose_parent(now, actions);
         }
     }
 
@@ -331,6 +394,9 @@ impl<P: WirePeer> Gossip<P> {
             let unmet = core::mem::take(&mut self.shared.unmet);
             self.spread(wave, unmet & self.peers.all(), actions);
         }
+        while let Some((wave, to)) = self.resting.take(now) {
+            self.spread(wave, to & self.peers.all(), actions);
+        }
         while let Some(source) = self.routes.take_undecided(now) {
             self.choose_feeder(source, actions);
         }
@@ -362,6 +428,7 @@ impl<P: WirePeer> Gossip<P> {
         let growth = self.routes.growth(source, wave.origin.digest());
         if let Some(growth) = growth {
             if wave.number == growth.number {
+                self.resting.note(&wave, slot);
                 growth.arrive(slot, wave.hops, self.peers.rtt(slot) / 2, now);
                 return;
             }
@@ -373,7 +440,7 @@ impl<P: WirePeer> Gossip<P> {
         *growth = Some(Box::new(Growth::new(wave.number, wave.born, slot, wave.hops, now)));
         self.routes.begin_own(source, wave.origin.digest(), wave.born + GROWN_AFTER);
         self.routes.decide(source, now + DECIDE_AFTER);
-        self.spread(onward(wave), self.peers.all() & !Slots::one(slot), actions);
+        self.rest(onward(wave), slot, now, actions);
     }
 
     fn choose_feeder(&mut self, source: SourceIndex, actions: &mut Vec<GossipAction<P>>) {
@@ -390,6 +457,7 @@ impl<P: WirePeer> Gossip<P> {
             let silent = now - root.heard >= ROOT_SILENCE;
             if wave.origin == root.peer && name == known {
                 self.shared.unmet.remove(slot);
+                self.resting.note(&wave, slot);
                 if let Some(growth) = &mut self.shared.growth {
                     let latency = self.peers.rtt(slot) / 2;
                     if now - growth.first_at < DECIDE_AFTER {
@@ -430,12 +498,12 @@ impl<P: WirePeer> Gossip<P> {
             self.shared.lead_at = Some(now + ROOT_SILENCE + ROOT_INTERVAL / 2 + lot_share(own));
         }
         self.shared.unmet = Slots::NONE;
-        self.spread(onward(wave), self.peers.all() & !Slots::one(slot), actions);
+        self.rest(onward(wave), slot, now, actions);
     }
 
     fn choose_parent(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
         let before = self.shared.parent;
-        let best = self.shared.growth.as_ref().and_then(|growth| growth.best(before));
+        let best = self.shared.growth.as_ref().and_then(|growth| growth.best(before, self.shared.children));
         if best == before {
             return;
         }
@@ -447,7 +515,7 @@ impl<P: WirePeer> Gossip<P> {
     fn adopt(&mut self, parent: u8, now: Instant, actions: &mut Vec<GossipAction<P>>) {
         let before = self.shared.parent.replace(parent);
         self.fade(before, now, actions);
-        self.shared.children.remove(parent);
+        self.routes.welcome(parent);
         self.send(parent, GossipMessage::Attach { attached: true }, actions);
     }
 
@@ -496,6 +564,16 @@ impl<P: WirePeer> Gossip<P> {
         Some(Wave { origin: root.peer, epoch: root.epoch, number: root.number, shared: true, hops, born })
     }
 
+    /// Passes a wave on after a rest.
+    fn rest(&mut self, wave: Wave<P>, from: u8, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let to = self.peers.all() & !Slots::one(from);
+        if self.resting.waves.len() < RESTING_MAX {
+            self.resting.waves.push_back((now + REST, wave, to));
+        } else {
+            self.spread(wave, to, actions);
+        }
+    }
+
     fn spread(&mut self, wave: Wave<P>, to: Slots, actions: &mut Vec<GossipAction<P>>) {
         for slot in to.iter() {
             self.stats.waves_sent += 1;
@@ -539,11 +617,11 @@ mod tests {
     #[test]
     fn the_first_way_is_the_best_unless_another_is_as_fast_and_shorter() {
         let mut growth = grown();
-        assert_eq!(growth.best(None), Some(1));
+        assert_eq!(growth.best(None, Slots::NONE), Some(1));
         growth.arrive(2, 4, LINK, Instant::from_millis(1_001));
-        assert_eq!(growth.best(None), Some(1));
+        assert_eq!(growth.best(None, Slots::NONE), Some(1));
         growth.arrive(3, 3, LINK, Instant::from_millis(1_001));
-        assert_eq!(growth.best(None), Some(3));
+        assert_eq!(growth.best(None, Slots::NONE), Some(3));
     }
 
     #[test]
@@ -551,8 +629,8 @@ mod tests {
         let mut growth = grown();
         growth.arrive(2, 4, LINK, Instant::from_millis(1_004));
         growth.arrive(3, 4, LINK, Instant::from_millis(1_006));
-        assert_eq!(growth.best(Some(2)), Some(2));
-        assert_eq!(growth.best(Some(3)), Some(1));
+        assert_eq!(growth.best(Some(2), Slots::NONE), Some(2));
+        assert_eq!(growth.best(Some(3), Slots::NONE), Some(1));
     }
 
     #[test]
@@ -560,11 +638,12 @@ mod tests {
         let mut growth = grown();
         growth.arrive(2, 1, LINK, Instant::from_millis(1_030));
         growth.arrive(3, 1, LINK, Instant::from_millis(1_041));
-        assert_eq!(growth.best(Some(2)), Some(1));
+        assert_eq!(growth.best(Some(2), Slots::NONE), Some(1));
         growth.remove(1);
-        assert_eq!(growth.best(None), Some(2));
+        assert_eq!(growth.best(None, Slots::NONE), Some(2));
+        assert_eq!(growth.best(None, Slots::one(2)), None, "it is fed from here");
         growth.remove(2);
-        assert_eq!(growth.best(None), None, "it had the wave after a round trip");
+        assert_eq!(growth.best(None, Slots::NONE), None, "it had the wave after a round trip");
     }
 
     #[test]
@@ -573,18 +652,18 @@ mod tests {
         growth.greet(2, 3, Duration::from_millis(90), LINK);
         growth.greet(3, 1, Duration::from_millis(120), LINK);
         growth.remove(1);
-        assert_eq!(growth.best(Some(3)), Some(2));
+        assert_eq!(growth.best(Some(3), Slots::NONE), Some(2));
     }
 
     #[test]
-    fn a_source_is_hot_at_its_third_update_in_a_row_and_waves_rarely() {
+    fn a_source_is_hot_at_its_third_update_in_a_row_or_the_second_in_a_moment_and_waves_rarely() {
         let mut pulse = Pulse::default();
         let waves = |pulse: &mut Pulse, from_ms: u64, count: u64, gap_ms: u64| {
             let beats = (0..count).filter(|beat| pulse.beat(Instant::from_millis(from_ms + beat * gap_ms)));
             beats.collect::<Vec<_>>()
         };
         assert_eq!(waves(&mut pulse, 0, 5, 6_000), [0; 0]);
-        assert_eq!(waves(&mut pulse, 100_000, 200, 100), [2, 102]);
+        assert_eq!(waves(&mut pulse, 100_000, 200, 100), [1, 101]);
         assert_eq!(waves(&mut pulse, 200_000, 200, 1_000), [2, 66, 130, 194]);
     }
 

@@ -388,7 +388,8 @@ impl<P: WirePeer> Views<P> {
             self.ask(joiner, Ask::Neighbor(NeighborRequest::Low), now, actions);
             return;
         }
-        let partners: Vec<_> = self.neighbors().filter(|&peer| peer != joiner).collect();
+        let mut partners = self.idle_neighbors(now);
+        partners.retain(|&peer| peer != joiner);
         if let Some(&partner) = self.rng.pick(&partners) {
             self.stats.offers_sent += 1;
             let message = MembershipMessage::Offer { swarm: self.swarm, partner };

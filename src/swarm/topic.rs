@@ -156,6 +156,7 @@ impl<P: WirePeer> Topic<P> {
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) {
+        self.keep_tree(now);
         self.views.handle_message(from, message, now, &mut self.view_actions);
         self.settle(now, actions);
     }
@@ -283,6 +284,7 @@ impl<P: WirePeer> Topic<P> {
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         if self.views.poll_timeout().is_some_and(|at| at <= now) {
+            self.keep_tree(now);
             self.views.handle_timeout(now, &mut self.view_actions);
         }
         if self.gossip.poll_timeout().is_some_and(|at| at <= now) {
@@ -331,6 +333,13 @@ impl<P: WirePeer> Topic<P> {
 
     pub(crate) fn fingerprint(&self) -> u64 {
         self.gossip.log().fingerprint()
+    }
+
+    /// Links that the shared tree uses are not to be swapped: it would be broken when the next update comes.
+    fn keep_tree(&mut self, now: Instant) {
+        for peer in self.gossip.tree_neighbors() {
+            self.views.note_use(peer, now);
+        }
     }
 
     /// Hands the actions of the machines up, and news of neighbours across.

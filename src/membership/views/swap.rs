@@ -82,6 +82,12 @@ impl<P: WirePeer> Views<P> {
         }
     }
 
+    /// Neighbours whose links would be missed least: those that are not in use, or all if there are none.
+    pub(super) fn idle_neighbors(&self, now: Instant) -> Vec<P> {
+        let idle: Vec<_> = self.active.iter().filter(|neighbor| !is_in_use(neighbor, now)).collect();
+        if idle.is_empty() { self.neighbors().collect() } else { idle.iter().map(|idle| idle.peer).collect() }
+    }
+
     /// There is a neighbour that may be swapped one day.
     pub(super) fn begin_swaps(&mut self, now: Instant) {
         if let (None, Some(interval)) = (self.swaps.at, self.config.swap_interval) {

@@ -124,7 +124,7 @@ impl<P: WirePeer> Views<P> {
         if self.active.len() <= self.config.active_target {
             return;
         }
-        let neighbors: Vec<_> = self.neighbors().collect();
+        let neighbors: Vec<_> = self.idle_neighbors(now);
         if let Some(&peer) = self.rng.pick(&neighbors) {
             actions.push(ViewAction::Send { to: peer, message: MembershipMessage::Bye { leaving: false } });
             self.drop_neighbor(peer, now, actions);
