@@ -318,6 +318,9 @@ impl<P: WirePeer> Gossip<P> {
         }
         self.dropped = dropped;
         self.tend_trees(now, actions);
+        while let Some(source) = self.routes.take_starving(now) {
+            self.feed_starving(source, now, actions);
+        }
         self.announce_tail(now, actions);
         if self.announcer.is_due(now) {
             self.announce(now, actions);
@@ -334,8 +337,9 @@ impl<P: WirePeer> Gossip<P> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sync = if self.peers.is_empty() { None } else { self.syncer.poll_timeout() };
         let own = [self.announcer.poll_timeout(), self.puller.poll_timeout(), sync, self.log.poll_timeout()];
-        let trees = [self.shared.poll_timeout(), self.routes.next_decision(), self.resting.poll_timeout()];
-        own.into_iter().chain(trees).flatten().min()
+        let routes = [self.routes.next_decision(), self.routes.next_alarm()];
+        let trees = [self.shared.poll_timeout(), self.resting.poll_timeout()];
+        own.into_iter().chain(routes).chain(trees).flatten().min()
     }
 
     /// The neighbours along the shared tree: links that should last while it stands.
@@ -380,11 +384,15 @@ impl<P: WirePeer> Gossip<P> {
             Receipt::New { source, given_up } => {
                 self.report_lag(source, &given_up, LagReason::WindowFull, actions);
                 let holders = self.settle(source, data.sequence, data.pulled, now);
+                let is_cold = !self.routes.has_own_tree(source);
                 if data.pulled {
                     self.stats.pulled += 1;
+                    if let Some(slot) = slot {
+                        self.on_pulled(source, slot, is_cold, now, actions);
+                    }
                 } else if let Some(slot) = slot {
-                    self.routes.on_first(source, data.origin.digest(), slot, data.born, now);
-                    if !self.routes.has_own_tree(source) {
+                    self.routes.on_first(source, &data, slot, now);
+                    if is_cold {
                         self.on_shared_push();
                     }
                 }
@@ -400,7 +408,12 @@ impl<P: WirePeer> Gossip<P> {
                 self.stats.duplicates += 1;
                 self.announcer.mark(source, data.sequence..data.sequence + 1, from);
                 if let (Some(slot), false) = (slot, data.pulled) {
-                    self.on_duplicate(source, &data, slot, actions);
+                    if self.routes.has_own_tree(source) || !self.is_shared_link(slot) {
+                        self.on_duplicate(source, &data, slot, actions);
+                    } else {
+                        // It was only late. Two trees overlap while one takes the other's place.
+                        self.on_shared_push();
+                    }
                 }
             }
             Receipt::Superseded { source } => {
@@ -415,6 +428,22 @@ impl<P: WirePeer> Gossip<P> {
             }
             Receipt::StaleEpoch => self.stats.stale_epochs += 1,
             Receipt::SourcesFull => self.stats.sources_refused += 1,
+        }
+    }
+
+    /// A new update came on request, which its tree should have brought.
+    fn on_pulled(
+        &mut self,
+        source: SourceIndex,
+        slot: u8,
+        is_cold: bool,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        if is_cold {
+            self.on_shared_miss(slot, actions);
+        } else if self.routes.take_tried(source, slot, now) {
+            self.graft(source, slot, true, actions);
         }
     }
 
@@ -491,14 +520,14 @@ impl<P: WirePeer> Gossip<P> {
         if self.routes.has_own_tree(source) {
             // Anybody else may be fed from here. Who announces what is missing is not.
             if let Some(slot) = self.routes.other_feeder(source) {
-                self.graft(source, slot, actions);
+                self.graft(source, slot, true, actions);
             }
             return;
         }
         let candidates = self.peers.all() & !self.routes.pushes(source);
         let candidates = if candidates.is_empty() { self.peers.all() } else { candidates };
         if let Some(slot) = candidates.pick(&mut self.rng) {
-            self.graft(source, slot, actions);
+            self.graft(source, slot, false, actions);
         }
     }
 
@@ -506,7 +535,7 @@ impl<P: WirePeer> Gossip<P> {
     fn add_feeder(&mut self, slot: u8, has: &SourceRanges<P>, actions: &mut Vec<GossipAction<P>>) {
         let Some(source) = self.log.source(has.origin, has.epoch) else { return };
         if has.origin != self.local && self.routes.wants_feeder(source, slot) {
-            self.graft(source, slot, actions);
+            self.graft(source, slot, false, actions);
         }
     }
 

@@ -18,7 +18,7 @@ use super::peers::Slots;
 use super::{Gossip, GossipAction};
 use crate::config::GossipMode;
 use crate::id::Epoch;
-use crate::log::SourceIndex;
+use crate::log::{RangeSet, SourceIndex};
 use crate::rng::mix;
 use crate::time::Instant;
 use crate::wire::{GossipMessage, SourceRanges, Wave, WirePeer};
@@ -143,6 +143,12 @@ impl Growth {
         let kept = kept.filter(|kept| cost(kept) <= cost(best).saturating_add(GAIN_MIN_US));
         Some(kept.unwrap_or(best).slot)
     }
+
+    /// The best way besides some.
+    pub(super) fn other(&self, besides: Slots) -> Option<u8> {
+        let ways = self.arrivals.iter().filter(|arrival| !besides.contains(arrival.slot));
+        ways.min_by_key(|arrival| (!arrival.is_above, arrival.after_us, arrival.slot)).map(|way| way.slot)
+    }
 }
 
 /// The tree that cold sources share.
@@ -166,6 +172,8 @@ pub(super) struct SharedTree<P> {
     lead_at: Option<Instant>,
     /// Until the next wave, while this node is the root.
     lead_interval: Duration,
+    /// Sent a wave since the owner asked.
+    has_led: bool,
     /// The beginning of a count of waves, and the count.
     passed: (Instant, u8),
 }
@@ -194,6 +202,7 @@ impl<P> Default for SharedTree<P> {
             decide_at: None,
             lead_at: None,
             lead_interval: ROOT_INTERVAL_MIN,
+            has_led: false,
             passed: (Instant::ZERO, 0),
         }
     }
@@ -312,12 +321,20 @@ impl<P: WirePeer> Gossip<P> {
         }
     }
 
-    /// An update that should have come along the shared tree has to be asked of `slot`.
-    pub(super) fn on_shared_miss(&mut self, slot: u8) {
+    /// An update that should have come along the shared tree had to be asked of `slot`.
+    pub(super) fn on_shared_miss(&mut self, slot: u8, actions: &mut Vec<GossipAction<P>>) {
         self.shared.misses = self.shared.misses.saturating_add(1);
-        if self.shared.parent.is_none() || self.shared.misses >= 2 {
-            self.shared.better = Some(slot);
+        match self.shared.parent {
+            // Perhaps it does not know of its child.
+            Some(parent) if self.shared.misses < 2 || parent == slot => {
+                self.send(parent, GossipMessage::Attach { attached: true }, actions);
+            }
+            _ => self.shared.better = Some(slot),
         }
+    }
+
+    pub(super) fn is_shared_link(&self, slot: u8) -> bool {
+        self.shared.links().is_some_and(|links| links.contains(slot))
     }
 
     /// The shared tree works.
@@ -445,7 +462,7 @@ impl<P: WirePeer> Gossip<P> {
 
     fn choose_feeder(&mut self, source: SourceIndex, actions: &mut Vec<GossipAction<P>>) {
         let Some(slot) = self.routes.choose(source) else { return };
-        self.graft(source, slot, actions);
+        self.graft(source, slot, false, actions);
         self.routes.set_feeder(source, slot);
     }
 
@@ -552,6 +569,12 @@ impl<P: WirePeer> Gossip<P> {
         self.shared.lead_at = Some(now + self.shared.lead_interval);
         self.shared.lead_interval = (self.shared.lead_interval * 3 / 2).min(ROOT_INTERVAL);
         self.shared.unmet = self.peers.all();
+        self.shared.has_led = true;
+    }
+
+    /// Whether this node, as the root, has sent a wave since it was asked last.
+    pub(crate) fn take_led(&mut self) -> bool {
+        core::mem::take(&mut self.shared.has_led)
     }
 
     /// The shared tree's wave as this node would pass it on, had it just come.
@@ -581,11 +604,19 @@ impl<P: WirePeer> Gossip<P> {
         }
     }
 
-    pub(super) fn graft(&mut self, source: SourceIndex, slot: u8, actions: &mut Vec<GossipAction<P>>) {
+    /// Asks a neighbour to push, and, to `catch_up`, for what it has got already.
+    pub(super) fn graft(
+        &mut self,
+        source: SourceIndex,
+        slot: u8,
+        catch_up: bool,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
         let Some((origin, epoch)) = self.log.name(source) else { return };
         self.routes.on_graft_sent(source, slot);
         self.stats.grafts_sent += 1;
-        let sources = alloc::vec![SourceRanges { origin, epoch, ranges: Default::default() }];
+        let ranges = if catch_up { self.ahead(source) } else { RangeSet::new() };
+        let sources = alloc::vec![SourceRanges { origin, epoch, ranges }];
         self.send(slot, GossipMessage::Want { graft: true, sources }, actions);
     }
 
@@ -641,6 +672,7 @@ mod tests {
         assert_eq!(growth.best(Some(2), Slots::NONE), Some(1));
         growth.remove(1);
         assert_eq!(growth.best(None, Slots::NONE), Some(2));
+        assert_eq!((growth.other(Slots::NONE), growth.other(Slots::one(2))), (Some(2), None));
         assert_eq!(growth.best(None, Slots::one(2)), None, "it is fed from here");
         growth.remove(2);
         assert_eq!(growth.best(None, Slots::NONE), None, "it had the wave after a round trip");

@@ -71,6 +71,8 @@ pub struct Views<P> {
     /// Who was told lately that it is no neighbour.
     strangers: Vec<(P, Instant)>,
     refill_at: Option<Instant>,
+    /// When a contact was asked for a link, whether there is room for it or not.
+    insists: Option<Instant>,
     /// Requests refused or unanswered since the last success.
     refusals: u32,
     shuffle_at: Option<Instant>,
@@ -89,6 +91,8 @@ struct Neighbor<P> {
     rtt_us: u32,
     /// When it was last said to be of use.
     used: Option<Instant>,
+    /// Since when it does not answer.
+    doubted: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +125,15 @@ const HEARSAY_AGE: u8 = 2;
 
 /// How long a neighbour beyond the target is kept.
 const TRIM_AFTER: Duration = Duration::from_secs(30);
+
+/// A doubt counts this long; then the neighbour has answered or is lost.
+const DOUBT_SPAN: Duration = Duration::from_secs(4);
+
+/// A place that is offered within this time after a contact was asked is taken although none is free.
+const INSIST_SPAN: Duration = Duration::from_secs(5);
+
+/// Peers asked at once by a node whose neighbours do not answer.
+const LONELY_ASKS: usize = 4;
 
 /// At most one "you are not my neighbour" to the same peer in this time.
 const STRANGER_INTERVAL: Duration = Duration::from_secs(1);
@@ -162,6 +175,7 @@ impl<P: WirePeer> Views<P> {
             pending: Vec::new(),
             strangers: Vec::new(),
             refill_at: None,
+            insists: None,
             refusals: 0,
             shuffle_at: None,
             trim_at: None,
@@ -266,6 +280,17 @@ impl<P: WirePeer> Views<P> {
             self.refusals += 1;
         }
         self.refill_soon(now);
+    }
+
+    /// A neighbour does not answer, and may be dead. If half of them do not, others are asked before any is given up.
+    pub fn doubt(&mut self, peer: P, now: Instant) {
+        if let Some(neighbor) = self.active.iter_mut().find(|neighbor| neighbor.peer == peer) {
+            neighbor.doubted = Some(now);
+            self.stats.doubts += 1;
+        }
+        if self.is_lonely(now) {
+            self.refill_at = Some(now);
+        }
     }
 
     /// A peer that is no neighbour sends what only neighbours should: it is told so, not too often.
@@ -405,7 +430,9 @@ impl<P: WirePeer> Views<P> {
         self.note_peer(from, 0);
         self.note_peer(partner, 0);
         let known = [from, partner].iter().any(|&peer| self.is_neighbor(peer) || self.is_pending(peer));
-        if self.free() >= 2 && !known {
+        let insists = self.insists.take().is_some_and(|since| now - since < INSIST_SPAN);
+        let room = if insists { self.config.active_max.saturating_sub(self.taken()) } else { self.free() };
+        if room >= 2 && !known {
             self.ask(from, Ask::Neighbor(NeighborRequest::Replace { leaving: partner }), now, actions);
             self.ask(partner, Ask::Neighbor(NeighborRequest::Replace { leaving: from }), now, actions);
         }
@@ -514,7 +541,7 @@ impl<P: WirePeer> Views<P> {
         if self.is_neighbor(peer) {
             return;
         }
-        self.active.push(Neighbor { peer, since: now, rtt_us: 0, used: None });
+        self.active.push(Neighbor { peer, since: now, rtt_us: 0, used: None, doubted: None });
         actions.push(ViewAction::NeighborUp(peer));
         self.begin_swaps(now);
         if self.active.len() > self.config.active_target {

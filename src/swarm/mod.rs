@@ -200,6 +200,15 @@ impl<P: WirePeer> Swarm<P> {
         }
     }
 
+    /// A neighbour does not answer.
+    pub(crate) fn doubt(&mut self, peer: P, now: Instant) {
+        match self {
+            Self::Topic(topic) => topic.doubt(peer, now),
+            Self::Livestream(stream) => stream.doubt(peer, now),
+            Self::Group(group) => group.doubt(peer, now),
+        }
+    }
+
     /// A frame to or from a neighbour was lost.
     pub(crate) fn note_loss(&mut self, now: Instant) {
         match self {

@@ -278,6 +278,11 @@ impl<P: WirePeer> Topic<P> {
         self.gossip.set_rtt(peer, rtt, deviation);
     }
 
+    /// A neighbour does not answer.
+    pub(crate) fn doubt(&mut self, peer: P, now: Instant) {
+        self.views.doubt(peer, now);
+    }
+
     pub(crate) fn note_loss(&mut self, now: Instant) {
         self.gossip.note_loss(now);
     }
@@ -289,6 +294,9 @@ impl<P: WirePeer> Topic<P> {
         }
         if self.gossip.poll_timeout().is_some_and(|at| at <= now) {
             self.gossip.handle_timeout(now, &mut self.gossip_actions);
+            if self.gossip.take_led() {
+                self.views.reach_contact(now, &mut self.view_actions);
+            }
         }
         if self.guard.poll_timeout().is_some_and(|at| at <= now) {
             self.guard.handle_timeout(now, &mut self.authority_changes);

@@ -72,6 +72,8 @@ impl<P: WirePeer> Views<P> {
     pub fn set_rtt(&mut self, peer: P, rtt: Duration) {
         if let Some(neighbor) = self.active.iter_mut().find(|neighbor| neighbor.peer == peer) {
             neighbor.rtt_us = micros(rtt);
+            // It has answered.
+            neighbor.doubted = None;
         }
     }
 

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{
-    Ask, LOOK_BEYOND_EVERY, LOSS_SPAN, NEWS_AGE_MAX, REFILL_MAX, STUCK, TRIES, TRIM_AFTER, ViewAction, Views,
+    Ask, DOUBT_SPAN, LONELY_ASKS, LOOK_BEYOND_EVERY, LOSS_SPAN, NEWS_AGE_MAX, Neighbor, REFILL_MAX, STUCK,
+    TRIES, TRIM_AFTER, ViewAction, Views,
 };
 use crate::time::Instant;
 use crate::wire::{MembershipMessage, NeighborRequest, ViewEntry, WirePeer};
@@ -13,6 +14,10 @@ impl<P: WirePeer> Views<P> {
     /// Looks for a neighbour for a free slot, by the least disturbing means that is left.
     pub(super) fn refill(&mut self, now: Instant, actions: &mut Vec<ViewAction<P>>) {
         self.refill_at = None;
+        if self.is_lonely(now) {
+            self.reach_out(now, actions);
+            return;
+        }
         let free = self.free();
         if free == 0 {
             return;
@@ -59,6 +64,28 @@ impl<P: WirePeer> Views<P> {
         }
     }
 
+    /// Whether at least half of the neighbours do not answer.
+    pub(super) fn is_lonely(&self, now: Instant) -> bool {
+        let is_doubted =
+            |neighbor: &&Neighbor<P>| neighbor.doubted.is_some_and(|since| now - since < DOUBT_SPAN);
+        let doubted = self.active.iter().filter(is_doubted).count();
+        doubted > 0 && doubted * 2 >= self.active.len()
+    }
+
+    /// Asks several at once, as many of them may be gone too. Nobody is given up yet.
+    fn reach_out(&mut self, now: Instant, actions: &mut Vec<ViewAction<P>>) {
+        if self.active.len() >= self.config.active_max {
+            return;
+        }
+        let others = self.passive.iter().filter(|&peer| !self.is_neighbor(peer) && !self.is_pending(peer));
+        let mut others: Vec<_> = others.collect();
+        self.rng.shuffle(&mut others);
+        for &peer in others.iter().take(LONELY_ASKS) {
+            self.ask(peer, Ask::Probe, now, actions);
+        }
+        self.refill_at = Some(now + self.spread(self.config.refill_interval / 2));
+    }
+
     pub(super) fn refill_soon(&mut self, now: Instant) {
         if self.active.len() + self.pending.len() >= self.config.active_target {
             return;
@@ -84,6 +111,17 @@ impl<P: WirePeer> Views<P> {
                 self.stats.looks_beyond += 1;
                 self.ask(peer, Ask::Probe, now, actions);
             }
+        }
+    }
+
+    /// Parts of a swarm that grew up apart, full of themselves, have nothing but their contact in common: somebody in each
+    /// asks it for a link now and then.
+    pub fn reach_contact(&mut self, now: Instant, actions: &mut Vec<ViewAction<P>>) {
+        let others: Vec<_> =
+            self.contacts.iter().copied().filter(|&contact| !self.is_neighbor(contact)).collect();
+        if let Some(&contact) = self.rng.pick(&others) {
+            self.insists = Some(now);
+            self.probe(contact, now, actions);
         }
     }
 
