@@ -393,7 +393,7 @@ impl<P: WirePeer> Gossip<P> {
                 } else if let Some(slot) = slot {
                     self.routes.on_first(source, &data, slot, now);
                     if is_cold {
-                        self.on_shared_push();
+                        self.on_shared_push(slot);
                     }
                 }
                 self.stats.delivered += 1;
@@ -412,7 +412,7 @@ impl<P: WirePeer> Gossip<P> {
                         self.on_duplicate(source, &data, slot, actions);
                     } else {
                         // It was only late. Two trees overlap while one takes the other's place.
-                        self.on_shared_push();
+                        self.on_shared_push(slot);
                     }
                 }
             }
@@ -441,7 +441,7 @@ impl<P: WirePeer> Gossip<P> {
         actions: &mut Vec<GossipAction<P>>,
     ) {
         if is_cold {
-            self.on_shared_miss(slot, actions);
+            self.on_shared_miss(slot, now, actions);
         } else if self.routes.take_tried(source, slot, now) {
             self.graft(source, slot, true, actions);
         }

@@ -221,7 +221,9 @@ impl Routes {
         let full = route.feeders & !route.partial_feeders;
         let growth = route.growth.as_ref()?;
         let current = if self.full_feeders == 1 { full.iter().next() } else { None };
-        growth.best(current, route.children).filter(|&slot| route.own_feeder != Some(slot) || !full.contains(slot))
+        growth
+            .best(current, route.children)
+            .filter(|&slot| route.own_feeder != Some(slot) || !full.contains(slot))
     }
 
     /// `slot` was asked to be the feeder. Another one goes on until it proves the slower.
