@@ -53,11 +53,11 @@ pub struct LinkConfig {
     /// has one, the newcomer is. While the host has twice as many connects and disconnects to drain, no link is made.
     /// From 2 to 1,048,576; default 1,024.
     pub links_max: usize,
-    /// How long a neighbour may be silent before it is pinged. From 50 ms to 1 h; default 1.6 s, which with `silence_min`
+    /// How long a neighbour may be silent before it is pinged. From 50 ms to 1 h; default 1.1 s, which with `silence_min`
     /// finds a dead neighbour after 2 s in the median.
     pub ping_after: Duration,
     /// The least silence after which a neighbour counts as lost; the timeout adapts to the measured round-trip time
-    /// between this and `silence_max`. From 100 ms to 1 h; default 2.8 s: a host may sleep for 1.2 s after it was pinged.
+    /// between this and `silence_max`. From 100 ms to 1 h; default 2.55 s: a host may sleep for 1.4 s after it was pinged.
     pub silence_min: Duration,
     /// The greatest such silence. From `silence_min` to 1 h; default 5 s.
     pub silence_max: Duration,
@@ -299,8 +299,8 @@ impl Default for LinkConfig {
     fn default() -> Self {
         Self {
             links_max: 1_024,
-            ping_after: Duration::from_millis(1_600),
-            silence_min: Duration::from_millis(2_800),
+            ping_after: Duration::from_millis(1_100),
+            silence_min: Duration::from_millis(2_550),
             silence_max: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
             linger: Duration::from_secs(3),

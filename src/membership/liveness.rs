@@ -78,11 +78,11 @@ impl Liveness {
         }
     }
 
-    /// The same, for the end that leaves pinging to the other: it waits a quarter longer, so that an idle link carries
+    /// The same, for the end that leaves pinging to the other: it waits half as long again, so that an idle link carries
     /// one ping in an interval and not two.
     #[must_use]
     pub fn patient(mut self) -> Self {
-        self.ping_after_ms += self.ping_after_ms / 4;
+        self.ping_after_ms += self.ping_after_ms / 2;
         self
     }
 
