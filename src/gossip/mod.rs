@@ -11,6 +11,7 @@
 //! | `route.rs` | to whom the updates of a source are pushed |
 //! | `announce.rs` | who is told of updates that were not pushed |
 //! | `pull.rs` | what is asked of whom, and when again |
+//! | `pulse.rs` | when a source is hot, and sends waves |
 //! | `page.rs` | how lists are cut to fit frames |
 //! | `sync.rs` | reconciliation between two neighbours |
 //! | `wave.rs` | the trees of hot sources, and the one that cold sources share |
@@ -19,6 +20,7 @@ mod announce;
 mod page;
 mod peers;
 mod pull;
+mod pulse;
 mod route;
 mod sync;
 mod wave;
@@ -40,9 +42,10 @@ use crate::wire::{Data, GossipMessage, SourceRanges, WirePeer};
 use announce::Announcer;
 use peers::{Peers, Slots};
 use pull::{Cause, Puller};
+use pulse::Pulse;
 use route::Routes;
 use sync::Syncer;
-use wave::{Pulse, Resting, SharedTree};
+use wave::{Resting, SharedTree};
 
 /// Bodies older than this are not pushed on when they arrive by request: their readers have most likely asked others too,
 /// and an announcement costs less than a copy.

@@ -195,6 +195,8 @@ impl Liveness {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     fn config() -> LinkConfig {
@@ -286,6 +288,18 @@ mod tests {
         assert!(liveness.on_pong(token, at + Duration::from_millis(40)));
         assert!(liveness.take_loss());
         assert!(!liveness.take_loss(), "one loss is reported once");
+    }
+
+    #[test]
+    fn a_doubt_is_raised_once_when_two_pings_are_without_an_answer() {
+        let mut liveness = watched(Instant::ZERO);
+        let mut doubts = Vec::new();
+        for ping in 0..5 {
+            let at = liveness.poll_timeout().unwrap();
+            assert!(matches!(liveness.handle_timeout(at), Some(LivenessAction::SendPing { .. })));
+            doubts.extend(liveness.is_first_doubt().then_some(ping));
+        }
+        assert_eq!(doubts, [2]);
     }
 
     #[test]

@@ -255,3 +255,73 @@ impl<P: WirePeer> Views<P> {
         Duration::from_micros(self.rng.between(micros * 3 / 4, micros * 5 / 4 + 1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::config::MembershipConfig;
+    use crate::id::SwarmId;
+    use crate::rng::Seed;
+
+    const SWARM: SwarmId = SwarmId(9);
+
+    fn views_with(neighbors: &[u64], reserve: &[u64]) -> Views<u64> {
+        let config = MembershipConfig::default();
+        let mut views = Views::new(1, SWARM, config, 1_200, Seed::from_u64(1), Instant::ZERO);
+        let mut actions = Vec::new();
+        for &peer in neighbors {
+            let message = MembershipMessage::Neighbor { swarm: SWARM, request: NeighborRequest::High };
+            views.handle_message(peer, message, Instant::ZERO, &mut actions);
+        }
+        reserve.iter().for_each(|&peer| views.note_peer(peer, 0));
+        views
+    }
+
+    fn asked(actions: Vec<ViewAction<u64>>) -> Vec<u64> {
+        let mut asked = Vec::new();
+        for action in actions {
+            if let ViewAction::Send { to, message: MembershipMessage::Neighbor { .. } } = action {
+                asked.push(to);
+            }
+        }
+        asked.sort_unstable();
+        asked
+    }
+
+    #[test]
+    fn a_node_half_of_whose_neighbours_do_not_answer_asks_several_others_at_once() {
+        let mut views = views_with(&[2, 3, 4, 5], &[10, 11, 12]);
+        let now = Instant::from_secs(5);
+        let mut actions = Vec::new();
+        views.doubt(2, now);
+        assert!(!views.is_lonely(now));
+        views.doubt(3, now);
+        assert_eq!(views.poll_timeout().map(|at| at <= now), Some(true));
+        views.handle_timeout(now, &mut actions);
+        assert_eq!(asked(actions), vec![10, 11, 12]);
+        assert_eq!(views.neighbors().count(), 4, "nobody is given up");
+        views.set_rtt(2, Duration::from_millis(40));
+        assert!(!views.is_lonely(now), "one has answered");
+    }
+
+    #[test]
+    fn a_full_node_that_reaches_for_its_contact_takes_the_place_it_is_offered() {
+        let mut views = views_with(&[2, 3, 4, 5, 6, 7, 8, 9], &[]);
+        let now = Instant::from_secs(5);
+        let mut actions = Vec::new();
+        views.join(&[20], now, &mut actions);
+        views.handle_message(20, MembershipMessage::Bye { leaving: false }, now, &mut actions);
+        let offer = MembershipMessage::Offer { swarm: SWARM, partner: 21 };
+        actions.clear();
+        views.handle_message(20, offer.clone(), now, &mut actions);
+        assert_eq!(asked(core::mem::take(&mut actions)), vec![0; 0], "there is no room");
+        views.reach_contact(now, &mut actions);
+        assert_eq!(asked(core::mem::take(&mut actions)), vec![20]);
+        let message = MembershipMessage::NeighborReply { accepted: false, peers: Vec::new() };
+        views.handle_message(20, message, now, &mut actions);
+        views.handle_message(20, offer, now, &mut actions);
+        assert_eq!(asked(actions), vec![20, 21]);
+    }
+}
