@@ -396,7 +396,7 @@ impl<P: WirePeer> Gossip<P> {
                 } else if let Some(slot) = slot {
                     self.routes.on_first(source, &data, slot, now);
                     if is_cold {
-                        self.on_shared_push(slot);
+                        self.on_shared_push();
                     }
                 }
                 self.stats.delivered += 1;
@@ -415,7 +415,7 @@ impl<P: WirePeer> Gossip<P> {
                         self.on_duplicate(source, &data, slot, actions);
                     } else {
                         // It was only late. Two trees overlap while one takes the other's place.
-                        self.on_shared_push(slot);
+                        self.on_shared_push();
                     }
                 }
             }
@@ -444,7 +444,7 @@ impl<P: WirePeer> Gossip<P> {
         actions: &mut Vec<GossipAction<P>>,
     ) {
         if is_cold {
-            self.on_shared_miss(slot, now, actions);
+            self.on_shared_miss(slot, actions);
         } else if self.routes.take_tried(source, slot, now) {
             self.graft(source, slot, true, actions);
         }

@@ -353,6 +353,7 @@ impl<P: WirePeer> Gossip<P> {
             }
         }
         self.puller.at = self.puller.missing.values().map(|missing| missing.due).min();
+        self.mend_shared(now, actions);
     }
 
     /// A range that one neighbour has let go of, and nobody else has heard of in a long time, is given up.

@@ -65,9 +65,6 @@ const HOP_COST_US: u32 = 2_000;
 /// A new parent has begun by then.
 const FADE_AFTER: Duration = Duration::from_millis(300);
 
-/// A parent that has pushed nothing for this long after an update had to be pulled is replaced.
-const MEND_AFTER: Duration = Duration::from_millis(350);
-
 /// The arrivals of one wave.
 #[derive(Clone, Debug)]
 pub(super) struct Growth {
@@ -151,9 +148,10 @@ pub(super) struct SharedTree<P> {
     /// The parent before, which goes on until the new one is sure to have begun.
     fading: Option<u8>,
     fade_at: Option<Instant>,
-    /// A neighbour that had an update which the parent should have brought, and when it becomes the parent if that stays
-    /// silent.
-    better: Option<(Instant, u8)>,
+    /// Updates in a row that the tree should have brought and did not.
+    misses: u8,
+    /// A neighbour that had such an update.
+    better: Option<u8>,
     children: Slots,
     growth: Option<Growth>,
     /// New neighbours that have not been told of the root.
@@ -163,8 +161,6 @@ pub(super) struct SharedTree<P> {
     lead_at: Option<Instant>,
     /// Until the next wave, while this node is the root.
     lead_interval: Duration,
-    /// Sent a wave since the owner asked.
-    has_led: bool,
     /// The beginning of a count of waves, and the count.
     passed: (Instant, u8),
 }
@@ -185,6 +181,7 @@ impl<P> Default for SharedTree<P> {
             parent: None,
             fading: None,
             fade_at: None,
+            misses: 0,
             better: None,
             children: Slots::NONE,
             growth: None,
@@ -192,7 +189,6 @@ impl<P> Default for SharedTree<P> {
             decide_at: None,
             lead_at: None,
             lead_interval: ROOT_INTERVAL_MIN,
-            has_led: false,
             passed: (Instant::ZERO, 0),
         }
     }
@@ -208,8 +204,7 @@ impl<P> SharedTree<P> {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let greeting = (!self.unmet.is_empty() && self.root.is_some()).then_some(Instant::ZERO);
-        let mending = self.better.map(|(at, _)| at);
-        [self.decide_at, self.lead_at, self.fade_at, mending, greeting].into_iter().flatten().min()
+        [self.decide_at, self.lead_at, self.fade_at, greeting].into_iter().flatten().min()
     }
 }
 
@@ -270,7 +265,6 @@ impl<P: WirePeer> Gossip<P> {
         if let Some(growth) = &mut self.shared.growth {
             growth.remove(slot);
         }
-        self.shared.better = self.shared.better.filter(|&(_, better)| better != slot);
         if self.shared.fading == Some(slot) {
             (self.shared.fading, self.shared.fade_at) = (None, None);
         }
@@ -283,15 +277,14 @@ impl<P: WirePeer> Gossip<P> {
     }
 
     /// An update that should have come along the shared tree had to be asked of `slot`.
-    pub(super) fn on_shared_miss(&mut self, slot: u8, now: Instant, actions: &mut Vec<GossipAction<P>>) {
-        let Some(parent) = self.shared.parent else {
-            self.shared.better = Some((now, slot));
-            return;
-        };
-        if self.shared.better.is_none() {
+    pub(super) fn on_shared_miss(&mut self, slot: u8, actions: &mut Vec<GossipAction<P>>) {
+        self.shared.misses = self.shared.misses.saturating_add(1);
+        match self.shared.parent {
             // Perhaps it does not know of its child.
-            self.send(parent, GossipMessage::Attach { attached: true }, actions);
-            self.shared.better = Some((now + MEND_AFTER, slot)).filter(|_| slot != parent);
+            Some(parent) if self.shared.misses < 2 || parent == slot => {
+                self.send(parent, GossipMessage::Attach { attached: true }, actions);
+            }
+            _ => self.shared.better = Some(slot),
         }
     }
 
@@ -299,18 +292,17 @@ impl<P: WirePeer> Gossip<P> {
         self.shared.links().is_some_and(|links| links.contains(slot))
     }
 
-    /// An update came along the shared tree: from the parent, if that works.
-    pub(super) fn on_shared_push(&mut self, slot: u8) {
-        if self.shared.parent == Some(slot) {
-            self.shared.better = None;
-        }
+    /// The shared tree works.
+    pub(super) fn on_shared_push(&mut self) {
+        self.shared.misses = 0;
     }
 
-    /// The parent has failed: whoever had what it should have brought takes its place.
-    fn mend_shared(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
-        let Some((_, better)) = self.shared.better.take() else { return };
-        let is_root = self.shared.root.is_none_or(|root| root.peer == self.local);
-        if !is_root && self.shared.parent != Some(better) && self.peers.get(better).is_some() {
+    /// Where the tree has failed, whoever has what it should have brought becomes the parent.
+    pub(super) fn mend_shared(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let parent = self.shared.parent;
+        let Some(better) = self.shared.better.take().filter(|&slot| Some(slot) != parent) else { return };
+        if self.shared.root.is_some_and(|root| root.peer != self.local) && self.peers.get(better).is_some() {
+            self.shared.misses = 0;
             self.adopt(better, now, actions);
         }
     }
@@ -366,9 +358,6 @@ impl<P: WirePeer> Gossip<P> {
         if self.shared.decide_at.is_some_and(|at| at <= now) {
             self.shared.decide_at = None;
             self.choose_parent(now, actions);
-        }
-        if self.shared.better.is_some_and(|(at, _)| at <= now) {
-            self.mend_shared(now, actions);
         }
         if self.shared.fade_at.is_some_and(|at| at <= now) {
             self.fade(None, now, actions);
@@ -488,8 +477,6 @@ impl<P: WirePeer> Gossip<P> {
         let before = self.shared.parent;
         let Some(growth) = &self.shared.growth else { return };
         let best = growth.best(before, self.shared.children);
-        // Anybody who is not fed from here is better than nobody.
-        let best = best.or_else(|| (self.peers.all() & !self.shared.children).pick(&mut self.rng));
         if best == before {
             return;
         }
@@ -538,12 +525,6 @@ impl<P: WirePeer> Gossip<P> {
         self.shared.lead_at = Some(now + self.shared.lead_interval);
         self.shared.lead_interval = (self.shared.lead_interval * 3 / 2).min(ROOT_INTERVAL);
         self.shared.unmet = self.peers.all();
-        self.shared.has_led = true;
-    }
-
-    /// Whether this node, as the root, has sent a wave since it was asked last.
-    pub(crate) fn take_led(&mut self) -> bool {
-        core::mem::take(&mut self.shared.has_led)
     }
 
     /// The shared tree's wave as this node would pass it on, had it just come.

@@ -71,8 +71,6 @@ pub struct Views<P> {
     /// Who was told lately that it is no neighbour.
     strangers: Vec<(P, Instant)>,
     refill_at: Option<Instant>,
-    /// When a contact was asked for a link, whether there is room for it or not.
-    insists: Option<Instant>,
     /// Requests refused or unanswered since the last success.
     refusals: u32,
     shuffle_at: Option<Instant>,
@@ -129,9 +127,6 @@ const TRIM_AFTER: Duration = Duration::from_secs(30);
 /// A doubt counts this long; then the neighbour has answered or is lost.
 const DOUBT_SPAN: Duration = Duration::from_secs(4);
 
-/// A place that is offered within this time after a contact was asked is taken although none is free.
-const INSIST_SPAN: Duration = Duration::from_secs(5);
-
 /// Peers asked at once by a node whose neighbours do not answer.
 const LONELY_ASKS: usize = 4;
 
@@ -175,7 +170,6 @@ impl<P: WirePeer> Views<P> {
             pending: Vec::new(),
             strangers: Vec::new(),
             refill_at: None,
-            insists: None,
             refusals: 0,
             shuffle_at: None,
             trim_at: None,
@@ -430,9 +424,7 @@ impl<P: WirePeer> Views<P> {
         self.note_peer(from, 0);
         self.note_peer(partner, 0);
         let known = [from, partner].iter().any(|&peer| self.is_neighbor(peer) || self.is_pending(peer));
-        let insists = self.insists.take().is_some_and(|since| now - since < INSIST_SPAN);
-        let room = if insists { self.config.active_max.saturating_sub(self.taken()) } else { self.free() };
-        if room >= 2 && !known {
+        if self.free() >= 2 && !known {
             self.ask(from, Ask::Neighbor(NeighborRequest::Replace { leaving: partner }), now, actions);
             self.ask(partner, Ask::Neighbor(NeighborRequest::Replace { leaving: from }), now, actions);
         }

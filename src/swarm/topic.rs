@@ -294,9 +294,6 @@ impl<P: WirePeer> Topic<P> {
         }
         if self.gossip.poll_timeout().is_some_and(|at| at <= now) {
             self.gossip.handle_timeout(now, &mut self.gossip_actions);
-            if self.gossip.take_led() {
-                self.views.reach_contact(now, &mut self.view_actions);
-            }
         }
         if self.guard.poll_timeout().is_some_and(|at| at <= now) {
             self.guard.handle_timeout(now, &mut self.authority_changes);

@@ -114,17 +114,6 @@ impl<P: WirePeer> Views<P> {
         }
     }
 
-    /// Parts of a swarm that grew up apart, full of themselves, have nothing but their contact in common: somebody in each
-    /// asks it for a link now and then.
-    pub fn reach_contact(&mut self, now: Instant, actions: &mut Vec<ViewAction<P>>) {
-        let others: Vec<_> =
-            self.contacts.iter().copied().filter(|&contact| !self.is_neighbor(contact)).collect();
-        if let Some(&contact) = self.rng.pick(&others) {
-            self.insists = Some(now);
-            self.probe(contact, now, actions);
-        }
-    }
-
     /// Asks a peer to be a neighbour that the owner knows to be there again.
     pub(crate) fn reach(&mut self, peer: P, now: Instant, actions: &mut Vec<ViewAction<P>>) {
         self.probe(peer, now, actions);
@@ -304,24 +293,5 @@ mod tests {
         assert_eq!(views.neighbors().count(), 4, "nobody is given up");
         views.set_rtt(2, Duration::from_millis(40));
         assert!(!views.is_lonely(now), "one has answered");
-    }
-
-    #[test]
-    fn a_full_node_that_reaches_for_its_contact_takes_the_place_it_is_offered() {
-        let mut views = views_with(&[2, 3, 4, 5, 6, 7, 8, 9], &[]);
-        let now = Instant::from_secs(5);
-        let mut actions = Vec::new();
-        views.join(&[20], now, &mut actions);
-        views.handle_message(20, MembershipMessage::Bye { leaving: false }, now, &mut actions);
-        let offer = MembershipMessage::Offer { swarm: SWARM, partner: 21 };
-        actions.clear();
-        views.handle_message(20, offer.clone(), now, &mut actions);
-        assert_eq!(asked(core::mem::take(&mut actions)), vec![0; 0], "there is no room");
-        views.reach_contact(now, &mut actions);
-        assert_eq!(asked(core::mem::take(&mut actions)), vec![20]);
-        let message = MembershipMessage::NeighborReply { accepted: false, peers: Vec::new() };
-        views.handle_message(20, message, now, &mut actions);
-        views.handle_message(20, offer, now, &mut actions);
-        assert_eq!(asked(actions), vec![20, 21]);
     }
 }
