@@ -174,6 +174,8 @@ pub struct ViewStats {
     pub neighbors_lost: u64,
     /// Probes of peers that were lost.
     pub probes_sent: u64,
+    /// Neighbours that did not answer for a moment.
+    pub doubts: u64,
     /// Peers asked to be neighbours for a while, lest a small swarm falls into parts.
     pub looks_beyond: u64,
     /// Peers measured as candidates for a shorter link.

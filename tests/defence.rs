@@ -249,7 +249,9 @@ fn made_up_origins_pass_at_their_rate_only() {
     let known = gossip.log().len();
     assert!(known <= 4_096 && gossip.stats().delivered <= 4_096 + 520, "{known} sources");
     assert!(gossip.stats().over_budget >= 15_000);
-    let flooding = |action: &GossipAction<u64>| matches!(action, GossipAction::Misbehaved { peer: 1, offence: Offence::Flooding });
+    let flooding = |action: &GossipAction<u64>| {
+        matches!(action, GossipAction::Misbehaved { peer: 1, offence: Offence::Flooding })
+    };
     assert!(actions.iter().any(flooding));
 }
 

@@ -30,4 +30,5 @@ fn the_same_seed_twice_gives_the_same_trace_and_report() {
 #[test]
 fn the_golden_trace() {
     assert_eq!(format!("{:016x}", scene(1).run(&mut ()).trace_hash), "4efd164eadbb33f3");
+    assert_eq!(format!("{:016x}", scene(1).run(&mut ()).trace_hash), "8ff8fbf1d3d0d496");
 }

@@ -81,6 +81,7 @@ impl<P: WirePeer> Engine<P> {
             }
             LinkState::Up if link.holders > 0 => match link.liveness.handle_timeout(now) {
                 Some(LivenessAction::SendPing { token }) => {
+                    let doubted = link.liveness.is_first_doubt();
                     self.send(
                         peer,
                         SwarmTag(0),
@@ -88,6 +89,9 @@ impl<P: WirePeer> Engine<P> {
                         Class::Control,
                         now,
                     );
+                    if doubted {
+                        self.tell_doubt(peer, now);
+                    }
                 }
                 Some(LivenessAction::Lost) => {
                     self.stats.links_silent += 1;
@@ -109,6 +113,14 @@ impl<P: WirePeer> Engine<P> {
             LinkState::Connecting { .. } | LinkState::Up | LinkState::Closing { .. } => {}
         }
         self.schedule_link(peer);
+    }
+
+    /// A neighbour may be dead: those who would be alone without it look for others in time.
+    fn tell_doubt(&mut self, peer: P, now: Instant) {
+        let tags: Vec<_> = self.swarms.keys().copied().collect();
+        for tag in tags {
+            self.with_swarm(tag, |swarm, _, _| swarm.doubt(peer, now));
+        }
     }
 
     /// Drops a link and tells the host to do the same.

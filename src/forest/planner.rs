@@ -219,7 +219,7 @@ impl<P: WirePeer> Planner<P> {
         if self.plan.set_upload(self.source, upload_bytes_per_s, &mut self.changes).is_ok() {
             self.config.source_upload_bytes_per_s = upload_bytes_per_s;
         }
-        self.tell_changes(None, actions);
+        self.tell_changes(&[], actions);
         self.tell_detached(actions);
     }
 

@@ -260,7 +260,7 @@ impl<P: WirePeer> Gossip<P> {
         let avoid = self.conduct.avoid();
         for source in self.routes.fed_by(slot, now) {
             if let Some(other) = self.routes.other_feeder(source, avoid) {
-                self.graft(source, other, actions);
+                self.graft(source, other, true, actions);
                 self.routes.set_feeder(source, other);
             }
         }

@@ -13,6 +13,7 @@
 //! | `announce.rs` | who is told of updates that were not pushed |
 //! | `pull.rs` | what is asked of whom, and when again |
 //! | `conduct.rs` | what neighbours may ask and say, and what they are trusted with |
+//! | `pulse.rs` | when a source is hot, and sends waves |
 //! | `page.rs` | how lists are cut to fit frames |
 //! | `sync.rs` | reconciliation between two neighbours |
 //! | `chunks/` | large updates |
@@ -25,6 +26,7 @@ mod conduct;
 mod page;
 mod peers;
 mod pull;
+mod pulse;
 mod route;
 mod sync;
 mod wave;
@@ -51,9 +53,10 @@ use chunks::{Chunks, Manifest};
 use conduct::Conduct;
 use peers::{Peers, Slots};
 use pull::{Cause, Puller};
+use pulse::Pulse;
 use route::Routes;
 use sync::Syncer;
-use wave::{Pulse, SharedTree};
+use wave::{Resting, SharedTree};
 
 /// Bodies older than this are not pushed on when they arrive by request: their readers have most likely asked others too,
 /// and an announcement costs less than a copy.
@@ -151,6 +154,7 @@ pub struct Gossip<P: WirePeer> {
     shared: SharedTree<P>,
     pulse: Pulse,
     chunks: Chunks<P>,
+    resting: Resting<P>,
     /// Room for the list of a message: a frame without its own header.
     list_bytes_max: usize,
     rng: Rng,
@@ -191,6 +195,7 @@ impl<P: WirePeer> Gossip<P> {
             shared: SharedTree::default(),
             pulse: Pulse::default(),
             chunks: Chunks::new(&config, frame_bytes_max),
+            resting: Resting::default(),
             list_bytes_max: frame_bytes_max.saturating_sub(LIST_HEADER_BYTES),
             config,
             rng: Rng::new(seed),
@@ -354,7 +359,9 @@ impl<P: WirePeer> Gossip<P> {
                 }
             }
             (GossipMessage::Wave(wave), Some(slot)) => self.on_wave(slot, wave, now, actions),
-            (GossipMessage::Attach { attached }, Some(slot)) => self.on_attach(slot, attached),
+            (GossipMessage::Attach { attached }, Some(slot)) => {
+                self.on_attach(slot, attached, now, actions);
+            }
             (GossipMessage::Sync { lower, items }, Some(slot)) => {
                 self.on_sync(slot, lower, items, now, actions);
             }
@@ -373,6 +380,9 @@ impl<P: WirePeer> Gossip<P> {
         self.tend_chunks(now, actions);
         self.conduct.refresh(now);
         self.tend_trees(now, actions);
+        while let Some(source) = self.routes.take_starving(now) {
+            self.feed_starving(source, now, actions);
+        }
         self.announce_tail(now, actions);
         if self.announcer.is_due(now) {
             self.announce(now, actions);
@@ -389,12 +399,15 @@ impl<P: WirePeer> Gossip<P> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sync = if self.peers.is_empty() { None } else { self.syncer.poll_timeout() };
         let own = [self.announcer.poll_timeout(), self.puller.poll_timeout(), sync, self.log.poll_timeout()];
-        let own = own.into_iter().chain([
-            self.shared.poll_timeout(),
-            self.routes.next_decision(),
-            self.chunks.poll_timeout(),
-        ]);
-        own.into_iter().flatten().min()
+        let routes = [self.routes.next_decision(), self.routes.next_alarm()];
+        let trees = [self.shared.poll_timeout(), self.resting.poll_timeout(), self.chunks.poll_timeout()];
+        own.into_iter().chain(routes).chain(trees).flatten().min()
+    }
+
+    /// The neighbours along the shared tree: links that should last while it stands.
+    pub(crate) fn tree_neighbors(&self) -> impl Iterator<Item = P> + '_ {
+        let slots = self.shared.links().unwrap_or(Slots::NONE);
+        slots.iter().filter_map(|slot| self.peers.get(slot))
     }
 
     /// What is known and held.
@@ -452,11 +465,15 @@ impl<P: WirePeer> Gossip<P> {
                     self.routes.set_redundancy(percent);
                     self.stats.redundancy_changes += 1;
                 }
+                let is_cold = !self.routes.has_own_tree(source);
                 if data.pulled {
                     self.stats.pulled += 1;
+                    if let Some(slot) = slot {
+                        self.on_pulled(source, slot, is_cold, now, actions);
+                    }
                 } else if let Some(slot) = slot {
-                    self.routes.on_first(source, data.origin.digest(), slot, data.born, now);
-                    if !self.routes.has_own_tree(source) {
+                    self.routes.on_first(source, &data, slot, now);
+                    if is_cold {
                         self.on_shared_push();
                     }
                 }
@@ -481,7 +498,12 @@ impl<P: WirePeer> Gossip<P> {
                 }
                 let of_a_tree = !data.pulled && !self.floods(&data);
                 if let (Some(slot), true) = (slot, of_a_tree) {
-                    self.on_duplicate(source, &data, slot, actions);
+                    if self.routes.has_own_tree(source) || !self.is_shared_link(slot) {
+                        self.on_duplicate(source, &data, slot, actions);
+                    } else {
+                        // It was only late. Two trees overlap while one takes the other's place.
+                        self.on_shared_push();
+                    }
                 }
             }
             Receipt::Superseded { source } => {
@@ -496,6 +518,22 @@ impl<P: WirePeer> Gossip<P> {
             }
             Receipt::StaleEpoch => self.stats.stale_epochs += 1,
             Receipt::SourcesFull => self.stats.sources_refused += 1,
+        }
+    }
+
+    /// A new update came on request, which its tree should have brought.
+    fn on_pulled(
+        &mut self,
+        source: SourceIndex,
+        slot: u8,
+        is_cold: bool,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        if is_cold {
+            self.on_shared_miss(slot, actions);
+        } else if self.routes.take_tried(source, slot, now) {
+            self.graft(source, slot, true, actions);
         }
     }
 
@@ -582,7 +620,7 @@ impl<P: WirePeer> Gossip<P> {
         if self.routes.has_own_tree(source) {
             // Anybody else may be fed from here. Who announces what is missing is not.
             if let Some(slot) = self.routes.other_feeder(source, self.conduct.avoid()) {
-                self.graft(source, slot, actions);
+                self.graft(source, slot, true, actions);
             }
             return;
         }
@@ -590,7 +628,7 @@ impl<P: WirePeer> Gossip<P> {
         let candidates = if candidates.is_empty() { self.peers.all() } else { candidates };
         let candidates = candidates.unless_empty(candidates & !self.conduct.distrusted());
         if let Some(slot) = candidates.pick(&mut self.rng) {
-            self.graft(source, slot, actions);
+            self.graft(source, slot, false, actions);
         }
     }
 
@@ -598,7 +636,7 @@ impl<P: WirePeer> Gossip<P> {
     fn add_feeder(&mut self, slot: u8, has: &SourceRanges<P>, actions: &mut Vec<GossipAction<P>>) {
         let Some(source) = self.log.source(has.origin, has.epoch) else { return };
         if has.origin != self.local && self.routes.wants_feeder(source, slot) {
-            self.graft(source, slot, actions);
+            self.graft(source, slot, false, actions);
         }
     }
 

@@ -32,6 +32,9 @@ const SECOND_OPINION: Duration = Duration::from_secs(15);
 /// The lateness that is taken as normal, at most.
 const LATENESS_MAX: Duration = Duration::from_millis(500);
 
+/// Updates that are asked for before they were heard of, at most.
+const AHEAD: u64 = 32;
+
 /// How a missing update was noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Cause {
@@ -431,9 +434,6 @@ impl<P: WirePeer> Gossip<P> {
             let feeder = if is_cold { self.parent() } else { self.routes.own_feeder(source) };
             faults.unfed |= feeder.map_or(Slots::NONE, Slots::one);
         }
-        if is_miss && is_cold {
-            self.on_shared_miss(slot);
-        }
         if graft {
             self.stats.grafts_sent += 1;
             self.routes.on_graft_sent(source, slot);
@@ -446,6 +446,27 @@ impl<P: WirePeer> Gossip<P> {
             }
             _ => list.push(SourceRanges { origin, epoch, ranges: RangeSet::from(start..missing.end) }),
         }
+    }
+
+    /// A hot source has fallen silent: perhaps its feeder has, so others are asked for whatever came since.
+    pub(super) fn feed_starving(
+        &mut self,
+        source: SourceIndex,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        let Some((origin, epoch)) = self.log.name(source) else { return };
+        let Some(slot) = self.routes.try_feeder(source) else { return };
+        self.routes.set_alarm(source, now + self.peers.answer_timeout(slot));
+        self.stats.wants_sent += 1;
+        let sources = alloc::vec![SourceRanges { origin, epoch, ranges: self.ahead(source) }];
+        self.send(slot, GossipMessage::Want { graft: false, sources }, actions);
+    }
+
+    /// Updates of a source that nobody here has heard of yet.
+    pub(super) fn ahead(&self, source: SourceIndex) -> RangeSet {
+        let end = self.log.window(source).map_or(0, |window| window.end());
+        RangeSet::from(end..end.saturating_add(AHEAD))
     }
 
     /// A neighbour asks for updates, and perhaps to be pushed the later ones.

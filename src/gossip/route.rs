@@ -11,6 +11,7 @@ use crate::config::GossipConfig;
 use crate::log::SourceIndex;
 use crate::rng::mix;
 use crate::time::Instant;
+use crate::wire::{Data, WirePeer};
 
 /// Trees that sources share until they are hot. More would learn more slowly, fewer would fit fewer sources.
 const SHARED_TREES: usize = 4;
@@ -24,6 +25,17 @@ const HOT: Duration = Duration::from_secs(5);
 /// A source that was silent for this long is cold again, and its own tree is forgotten.
 const OWN_TREE_MAX: Duration = Duration::from_secs(30);
 
+/// A source whose updates come more rarely does not starve within a time that matters.
+const STARVING_GAP_MAX: Duration = Duration::from_secs(1);
+
+/// How much longer than twice the usual gap a hot source may be silent before others are asked, and how much longer still
+/// for each link between: whoever is nearer to what broke asks first, and the others need not.
+const STARVING_AFTER: Duration = Duration::from_millis(80);
+const STARVING_PER_HOP: Duration = Duration::from_millis(20);
+
+/// Neighbours asked in one silence of a source, at most.
+const TRIES_MAX: u8 = 8;
+
 /// The eager links of every source.
 #[derive(Debug)]
 pub(super) struct Routes {
@@ -35,6 +47,8 @@ pub(super) struct Routes {
     extra_percent: u8,
     /// Sources whose waves have just come, and when the best way is chosen; in the order of time.
     undecided: VecDeque<(Instant, SourceIndex)>,
+    /// No source starves before that.
+    alarm: Option<Instant>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -65,6 +79,12 @@ struct Route {
     misses: u8,
     updates: u32,
     last_push: Instant,
+    /// Between two pushes: a peak that decays.
+    gap: Duration,
+    /// When the silence will be too long, who was asked in it, and how often somebody was.
+    alarm: Option<Instant>,
+    tried: Slots,
+    tries: u8,
 }
 
 impl Route {
@@ -82,6 +102,7 @@ impl Routes {
             full_feeders: usize::from(config.redundancy_percent / 100),
             extra_percent: (config.redundancy_percent % 100) as u8,
             undecided: VecDeque::new(),
+            alarm: None,
         }
     }
 
@@ -121,6 +142,7 @@ impl Routes {
                 &mut route.children,
                 &mut route.partial,
                 &mut route.partial_feeders,
+                &mut route.tried,
             ] {
                 slots.remove(slot);
             }
@@ -207,7 +229,9 @@ impl Routes {
         let full = route.feeders & !route.partial_feeders;
         let growth = route.growth.as_ref()?;
         let current = if self.full_feeders == 1 { full.iter().next() } else { None };
-        growth.best(current, avoid).filter(|&slot| route.own_feeder != Some(slot) || !full.contains(slot))
+        growth
+            .best(current, route.children, avoid)
+            .filter(|&slot| route.own_feeder != Some(slot) || !full.contains(slot))
     }
 
     /// `slot` was asked to be the feeder. Another one goes on until it proves the slower.
@@ -224,7 +248,9 @@ impl Routes {
 
     /// The best way that is left to a source whose feeder is gone.
     pub(super) fn other_feeder(&self, source: SourceIndex, avoid: Slots) -> Option<u8> {
-        self.routes.get(source.0 as usize)?.growth.as_ref()?.best(None, avoid)
+        let route = self.routes.get(source.0 as usize)?;
+        let growth = route.growth.as_ref()?;
+        growth.other(route.children | avoid).or_else(|| growth.other(route.children))
     }
 
     /// Who should have pushed an update.
@@ -241,6 +267,65 @@ impl Routes {
         fed.map(|(index, _)| SourceIndex(index as u32)).collect()
     }
 
+    /// A source that has been silent for too long, if there is one.
+    pub(super) fn take_starving(&mut self, now: Instant) -> Option<SourceIndex> {
+        self.alarm.filter(|&at| at <= now)?;
+        let due = |route: &Route| route.alarm.is_some_and(|at| at <= now);
+        let Some(index) = self.routes.iter().position(due) else {
+            self.alarm = self.routes.iter().filter_map(|route| route.alarm).min();
+            return None;
+        };
+        self.routes[index].alarm = None;
+        Some(SourceIndex(index as u32))
+    }
+
+    pub(super) fn next_alarm(&self) -> Option<Instant> {
+        self.alarm
+    }
+
+    pub(super) fn set_alarm(&mut self, source: SourceIndex, at: Instant) {
+        if let Some(route) = self.routes.get_mut(source.0 as usize) {
+            route.alarm = Some(at);
+            self.alarm = Some(self.alarm.map_or(at, |before| before.min(at)));
+        }
+    }
+
+    /// Who is asked next for the updates of a source that starves.
+    pub(super) fn try_feeder(&mut self, source: SourceIndex) -> Option<u8> {
+        let route = self.routes.get_mut(source.0 as usize)?;
+        if route.own_from.is_none() || route.tries >= TRIES_MAX {
+            return None;
+        }
+        let growth = route.growth.as_ref()?;
+        let besides = route.children | route.feeders;
+        let slot = growth.other(besides | route.tried).or_else(|| {
+            route.tried = Slots::NONE;
+            growth.other(besides)
+        })?;
+        route.tried |= Slots::one(slot);
+        route.tries += 1;
+        Some(slot)
+    }
+
+    /// An update came on request: whether because the source starved.
+    pub(super) fn take_tried(&mut self, source: SourceIndex, slot: u8, now: Instant) -> bool {
+        let Some(route) = self.routes.get_mut(source.0 as usize) else { return false };
+        if !route.tried.contains(slot) {
+            return false;
+        }
+        (route.tried, route.tries) = (Slots::NONE, 0);
+        let at = now + route.gap * 2 + STARVING_AFTER;
+        self.set_alarm(source, at);
+        true
+    }
+
+    /// A link of the shared tree is new: what was refused along it before is welcome.
+    pub(super) fn welcome(&mut self, slot: u8) {
+        for route in &mut self.routes {
+            route.refused.remove(slot);
+        }
+    }
+
     pub(super) fn has_own_tree(&self, source: SourceIndex) -> bool {
         self.routes.get(source.0 as usize).is_some_and(|route| route.own_from.is_some())
     }
@@ -255,17 +340,18 @@ impl Routes {
     }
 
     /// A pushed update came first from `slot`.
-    pub(super) fn on_first(
+    pub(super) fn on_first<P: WirePeer>(
         &mut self,
         source: SourceIndex,
-        origin_digest: u64,
+        data: &Data<P>,
         slot: u8,
-        born: Instant,
         now: Instant,
     ) {
         let full_feeders = self.full_feeders;
+        let (origin_digest, born) = (data.origin.digest(), data.born);
         let route = self.route(source, origin_digest);
         route.misses = 0;
+        let gap = now - route.last_push;
         route.last_push = now;
         match route.own_from {
             Some(from) if born >= from => {
@@ -273,11 +359,18 @@ impl Routes {
                     route.feeders = route.feeders & route.partial_feeders;
                 }
                 route.children.remove(slot);
+                route.gap = if gap < HOT { gap.max(route.gap * 7 / 8) } else { Duration::ZERO };
+                (route.alarm, route.tried, route.tries) = (None, Slots::NONE, 0);
+                if !route.gap.is_zero() && route.gap <= STARVING_GAP_MAX {
+                    let patience = route.gap * 2 + STARVING_AFTER + STARVING_PER_HOP * u32::from(data.hops);
+                    self.set_alarm(source, now + patience);
+                }
             }
             // It says nothing about the own tree, which is still growing.
             Some(_) => return,
             None => {}
         }
+        let route = self.route(source, origin_digest);
         route.feeders |= Slots::one(slot);
         // A feeder has every update before us; pushing to it would only make it take us for the better source.
         route.push.remove(slot);

@@ -1,13 +1,14 @@
 //! Trees from waves.
 //!
 //! A *wave* is a small message that every node passes on at once over all its links, so its first arrival shows the
-//! fastest way from its origin. A hot source sends waves for a tree of its own; the root of the shared tree sends them for
+//! fastest way from its origin; as it rests a moment at every node, a way with few links counts as faster. A hot source sends waves for a tree of its own; the root of the shared tree sends them for
 //! all sources that publish too rarely to deserve one. The root is the node with the lowest lot among those that are
 //! heard, so nobody elects it, and where two meet one gives way. The shared tree is walked in both directions.
 //!
 //! Nobody chooses a feeder that had the wave later than itself, so there are no circles.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -17,7 +18,7 @@ use super::peers::Slots;
 use super::{Gossip, GossipAction};
 use crate::config::GossipMode;
 use crate::id::Epoch;
-use crate::log::SourceIndex;
+use crate::log::{RangeSet, SourceIndex};
 use crate::rng::mix;
 use crate::time::Instant;
 use crate::wire::{GossipMessage, SourceRanges, Wave, WirePeer};
@@ -47,7 +48,13 @@ const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 const DECIDE_AFTER: Duration = Duration::from_millis(100);
 
 /// Updates published this long after the first wave of their source go along its own tree: by then it has grown.
-const GROWN_AFTER: Duration = Duration::from_millis(450);
+const GROWN_AFTER: Duration = Duration::from_millis(370);
+
+/// How long a wave rests at each node before it is passed on: what one hop more costs in the race.
+const REST: Duration = Duration::from_millis(4);
+
+/// Waves that rest at once, at most; others are passed on without.
+const RESTING_MAX: usize = 64;
 
 /// A way must be this much faster to replace the one in use.
 const GAIN_MIN_US: u32 = 5_000;
@@ -57,14 +64,6 @@ const HOP_COST_US: u32 = 2_000;
 
 /// A new parent has begun by then.
 const FADE_AFTER: Duration = Duration::from_millis(300);
-
-/// So many updates with no greater gap between two make a source hot.
-const HOT_RUN: u64 = 3;
-const HOT_GAP: Duration = Duration::from_secs(5);
-
-/// A hot source sends another wave after this many updates, and not before this time.
-const WAVE_UPDATES: u64 = 64;
-const WAVE_REST: Duration = Duration::from_secs(10);
 
 /// The arrivals of one wave.
 #[derive(Clone, Debug)]
@@ -96,7 +95,7 @@ impl Growth {
     fn arrive(&mut self, slot: u8, hops: u8, latency: Duration, now: Instant) {
         let after = now - self.first_at;
         if after < 2 * latency {
-            self.note(slot, hops, after, after < latency);
+            self.note(slot, hops, after, after < latency + REST);
         }
     }
 
@@ -105,7 +104,7 @@ impl Growth {
         // Ages are rounded up on the wire.
         let is_above = delay + Duration::from_millis(1) < self.delay();
         self.remove(slot);
-        self.note(slot, hops, (delay + latency).saturating_sub(self.delay()), is_above);
+        self.note(slot, hops, (delay + REST + latency).saturating_sub(self.delay()), is_above);
     }
 
     fn note(&mut self, slot: u8, hops: u8, after: Duration, is_above: bool) {
@@ -124,16 +123,24 @@ impl Growth {
         self.arrivals.retain(|arrival| arrival.slot != slot);
     }
 
-    /// The best way, or `current` if it is hardly worse; not by a neighbour to `avoid` if there is another.
-    pub(super) fn best(&self, current: Option<u8>, avoid: Slots) -> Option<u8> {
+    /// The best way, or `current` if it is hardly worse; not by a neighbour to `avoid` if there is another. Those `below` are
+    /// fed from here.
+    pub(super) fn best(&self, current: Option<u8>, below: Slots, avoid: Slots) -> Option<u8> {
         let cost = |arrival: &Arrival| arrival.after_us.saturating_add(u32::from(arrival.hops) * HOP_COST_US);
-        let best = self.arrivals.iter().min_by_key(|arrival| {
+        let ways = self.arrivals.iter().filter(|arrival| arrival.is_above || !below.contains(arrival.slot));
+        let best = ways.min_by_key(|arrival| {
             (avoid.contains(arrival.slot), !arrival.is_above, cost(arrival), arrival.slot)
         })?;
         let kept = self.arrivals.iter().find(|arrival| Some(arrival.slot) == current && arrival.is_above);
         let kept = kept.filter(|kept| !avoid.contains(kept.slot));
         let kept = kept.filter(|kept| cost(kept) <= cost(best).saturating_add(GAIN_MIN_US));
         Some(kept.unwrap_or(best).slot)
+    }
+
+    /// The best way besides some.
+    pub(super) fn other(&self, besides: Slots) -> Option<u8> {
+        let ways = self.arrivals.iter().filter(|arrival| !besides.contains(arrival.slot));
+        ways.min_by_key(|arrival| (!arrival.is_above, arrival.after_us, arrival.slot)).map(|way| way.slot)
     }
 }
 
@@ -205,31 +212,37 @@ impl<P> SharedTree<P> {
     }
 }
 
-/// When this node, as a source, sends its waves.
-#[derive(Debug, Default)]
-pub(super) struct Pulse {
-    published: Option<Instant>,
-    /// Updates since the source became hot.
-    run: u64,
-    next_run: u64,
-    waved: Option<Instant>,
+/// Waves that are passed on soon, in the order of time, and to whom.
+#[derive(Debug)]
+pub(super) struct Resting<P> {
+    waves: VecDeque<(Instant, Wave<P>, Slots)>,
 }
 
-impl Pulse {
-    /// An update is published; true if a wave should go with it.
-    fn beat(&mut self, now: Instant) -> bool {
-        if self.published.is_none_or(|at| now - at > HOT_GAP) {
-            (self.run, self.next_run) = (0, HOT_RUN);
+impl<P> Default for Resting<P> {
+    fn default() -> Self {
+        Self { waves: VecDeque::new() }
+    }
+}
+
+impl<P: WirePeer> Resting<P> {
+    /// `slot` has a wave already.
+    fn note(&mut self, wave: &Wave<P>, slot: u8) {
+        let name = (wave.shared, wave.number, wave.epoch, wave.origin);
+        let same = |(_, other, _): &&mut (Instant, Wave<P>, Slots)| {
+            (other.shared, other.number, other.epoch, other.origin) == name
+        };
+        if let Some((_, _, to)) = self.waves.iter_mut().find(same) {
+            to.remove(slot);
         }
-        self.published = Some(now);
-        self.run += 1;
-        let rested = self.run == HOT_RUN || self.waved.is_none_or(|at| now - at >= WAVE_REST);
-        let due = self.run >= self.next_run && rested;
-        if due {
-            self.next_run = self.run + WAVE_UPDATES;
-            self.waved = Some(now);
-        }
-        due
+    }
+
+    fn take(&mut self, now: Instant) -> Option<(Wave<P>, Slots)> {
+        self.waves.front().filter(|(at, ..)| *at <= now)?;
+        self.waves.pop_front().map(|(_, wave, to)| (wave, to))
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.waves.front().map(|&(at, ..)| at)
     }
 }
 
@@ -267,13 +280,21 @@ impl<P: WirePeer> Gossip<P> {
         }
     }
 
-    /// An update that should have come along the shared tree has to be asked of `slot`.
-    pub(super) fn on_shared_miss(&mut self, slot: u8) {
+    /// An update that should have come along the shared tree had to be asked of `slot`.
+    pub(super) fn on_shared_miss(&mut self, slot: u8, actions: &mut Vec<GossipAction<P>>) {
         self.shared.misses = self.shared.misses.saturating_add(1);
-        let untried = self.shared.parent.is_none_or(|parent| self.conduct.avoid().contains(parent));
-        if untried || self.shared.misses >= 2 {
-            self.shared.better = Some(slot);
+        let avoid = self.conduct.avoid();
+        match self.shared.parent {
+            // Perhaps it does not know of its child.
+            Some(parent) if parent == slot || self.shared.misses < 2 && !avoid.contains(parent) => {
+                self.send(parent, GossipMessage::Attach { attached: true }, actions);
+            }
+            _ => self.shared.better = Some(slot),
         }
+    }
+
+    pub(super) fn is_shared_link(&self, slot: u8) -> bool {
+        self.shared.links().is_some_and(|links| links.contains(slot))
     }
 
     /// The shared tree works.
@@ -303,11 +324,27 @@ impl<P: WirePeer> Gossip<P> {
         self.shared.parent
     }
 
-    pub(super) fn on_attach(&mut self, slot: u8, attached: bool) {
-        if attached {
-            self.shared.children |= Slots::one(slot);
-        } else {
+    pub(super) fn on_attach(
+        &mut self,
+        slot: u8,
+        attached: bool,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        if !attached {
             self.shared.children.remove(slot);
+            return;
+        }
+        self.shared.children |= Slots::one(slot);
+        self.routes.welcome(slot);
+        if self.shared.parent == Some(slot) {
+            // Each took the other for nearer to the root.
+            self.shared.parent = None;
+            if let Some(growth) = &mut self.shared.growth {
+                growth.remove(slot);
+            }
+            self.fade(Some(slot), now, actions);
+            self.choose_parent(now, actions);
         }
     }
 
@@ -346,6 +383,9 @@ impl<P: WirePeer> Gossip<P> {
             let unmet = core::mem::take(&mut self.shared.unmet);
             self.spread(wave, unmet & self.peers.all(), actions);
         }
+        while let Some((wave, to)) = self.resting.take(now) {
+            self.spread(wave, to & self.peers.all(), actions);
+        }
         while let Some(source) = self.routes.take_undecided(now) {
             self.choose_feeder(source, actions);
         }
@@ -377,6 +417,7 @@ impl<P: WirePeer> Gossip<P> {
         let growth = self.routes.growth(source, wave.origin.digest());
         if let Some(growth) = growth {
             if wave.number == growth.number {
+                self.resting.note(&wave, slot);
                 growth.arrive(slot, wave.hops, self.peers.rtt(slot) / 2, now);
                 return;
             }
@@ -388,12 +429,12 @@ impl<P: WirePeer> Gossip<P> {
         *growth = Some(Box::new(Growth::new(wave.number, wave.born, slot, wave.hops, now)));
         self.routes.begin_own(source, wave.origin.digest(), wave.born + GROWN_AFTER);
         self.routes.decide(source, now + DECIDE_AFTER);
-        self.spread(onward(wave), self.peers.all() & !Slots::one(slot), actions);
+        self.rest(onward(wave), slot, now, actions);
     }
 
     fn choose_feeder(&mut self, source: SourceIndex, actions: &mut Vec<GossipAction<P>>) {
         let Some(slot) = self.routes.choose(source, self.conduct.avoid()) else { return };
-        self.graft(source, slot, actions);
+        self.graft(source, slot, false, actions);
         self.routes.set_feeder(source, slot);
     }
 
@@ -405,6 +446,7 @@ impl<P: WirePeer> Gossip<P> {
             let silent = now - root.heard >= ROOT_SILENCE;
             if wave.origin == root.peer && name == known {
                 self.shared.unmet.remove(slot);
+                self.resting.note(&wave, slot);
                 if let Some(growth) = &mut self.shared.growth {
                     let latency = self.peers.rtt(slot) / 2;
                     if now - growth.first_at < DECIDE_AFTER {
@@ -445,13 +487,14 @@ impl<P: WirePeer> Gossip<P> {
             self.shared.lead_at = Some(now + ROOT_SILENCE + ROOT_INTERVAL / 2 + lot_share(own));
         }
         self.shared.unmet = Slots::NONE;
-        self.spread(onward(wave), self.peers.all() & !Slots::one(slot), actions);
+        self.rest(onward(wave), slot, now, actions);
     }
 
     fn choose_parent(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
         let before = self.shared.parent;
         let avoid = self.conduct.avoid();
-        let best = self.shared.growth.as_ref().and_then(|growth| growth.best(before, avoid));
+        let Some(growth) = &self.shared.growth else { return };
+        let best = growth.best(before, self.shared.children, avoid);
         if best == before {
             return;
         }
@@ -463,7 +506,7 @@ impl<P: WirePeer> Gossip<P> {
     fn adopt(&mut self, parent: u8, now: Instant, actions: &mut Vec<GossipAction<P>>) {
         let before = self.shared.parent.replace(parent);
         self.fade(before, now, actions);
-        self.shared.children.remove(parent);
+        self.routes.welcome(parent);
         self.send(parent, GossipMessage::Attach { attached: true }, actions);
     }
 
@@ -512,6 +555,16 @@ impl<P: WirePeer> Gossip<P> {
         Some(Wave { origin: root.peer, epoch: root.epoch, number: root.number, shared: true, hops, born })
     }
 
+    /// Passes a wave on after a rest.
+    fn rest(&mut self, wave: Wave<P>, from: u8, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let to = self.peers.all() & !Slots::one(from);
+        if self.resting.waves.len() < RESTING_MAX {
+            self.resting.waves.push_back((now + REST, wave, to));
+        } else {
+            self.spread(wave, to, actions);
+        }
+    }
+
     fn spread(&mut self, wave: Wave<P>, to: Slots, actions: &mut Vec<GossipAction<P>>) {
         for slot in to.iter() {
             self.stats.waves_sent += 1;
@@ -519,11 +572,19 @@ impl<P: WirePeer> Gossip<P> {
         }
     }
 
-    pub(super) fn graft(&mut self, source: SourceIndex, slot: u8, actions: &mut Vec<GossipAction<P>>) {
+    /// Asks a neighbour to push, and, to `catch_up`, for what it has got already.
+    pub(super) fn graft(
+        &mut self,
+        source: SourceIndex,
+        slot: u8,
+        catch_up: bool,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
         let Some((origin, epoch)) = self.log.name(source) else { return };
         self.routes.on_graft_sent(source, slot);
         self.stats.grafts_sent += 1;
-        let sources = alloc::vec![SourceRanges { origin, epoch, ranges: Default::default() }];
+        let ranges = if catch_up { self.ahead(source) } else { RangeSet::new() };
+        let sources = alloc::vec![SourceRanges { origin, epoch, ranges }];
         self.send(slot, GossipMessage::Want { graft: true, sources }, actions);
     }
 
@@ -555,11 +616,11 @@ mod tests {
     #[test]
     fn the_first_way_is_the_best_unless_another_is_as_fast_and_shorter() {
         let mut growth = grown();
-        assert_eq!(growth.best(None, Slots::NONE), Some(1));
+        assert_eq!(growth.best(None, Slots::NONE, Slots::NONE), Some(1));
         growth.arrive(2, 4, LINK, Instant::from_millis(1_001));
-        assert_eq!(growth.best(None, Slots::NONE), Some(1));
+        assert_eq!(growth.best(None, Slots::NONE, Slots::NONE), Some(1));
         growth.arrive(3, 3, LINK, Instant::from_millis(1_001));
-        assert_eq!(growth.best(None, Slots::NONE), Some(3));
+        assert_eq!(growth.best(None, Slots::NONE, Slots::NONE), Some(3));
     }
 
     #[test]
@@ -567,8 +628,8 @@ mod tests {
         let mut growth = grown();
         growth.arrive(2, 4, LINK, Instant::from_millis(1_004));
         growth.arrive(3, 4, LINK, Instant::from_millis(1_006));
-        assert_eq!(growth.best(Some(2), Slots::NONE), Some(2));
-        assert_eq!(growth.best(Some(3), Slots::NONE), Some(1));
+        assert_eq!(growth.best(Some(2), Slots::NONE, Slots::NONE), Some(2));
+        assert_eq!(growth.best(Some(3), Slots::NONE, Slots::NONE), Some(1));
     }
 
     #[test]
@@ -576,11 +637,13 @@ mod tests {
         let mut growth = grown();
         growth.arrive(2, 1, LINK, Instant::from_millis(1_030));
         growth.arrive(3, 1, LINK, Instant::from_millis(1_041));
-        assert_eq!(growth.best(Some(2), Slots::NONE), Some(1));
+        assert_eq!(growth.best(Some(2), Slots::NONE, Slots::NONE), Some(1));
         growth.remove(1);
-        assert_eq!(growth.best(None, Slots::NONE), Some(2));
+        assert_eq!(growth.best(None, Slots::NONE, Slots::NONE), Some(2));
+        assert_eq!((growth.other(Slots::NONE), growth.other(Slots::one(2))), (Some(2), None));
+        assert_eq!(growth.best(None, Slots::one(2), Slots::NONE), None, "it is fed from here");
         growth.remove(2);
-        assert_eq!(growth.best(None, Slots::NONE), None, "it had the wave after a round trip");
+        assert_eq!(growth.best(None, Slots::NONE, Slots::NONE), None, "it had the wave after a round trip");
     }
 
     #[test]
@@ -589,20 +652,8 @@ mod tests {
         growth.greet(2, 3, Duration::from_millis(90), LINK);
         growth.greet(3, 1, Duration::from_millis(120), LINK);
         growth.remove(1);
-        assert_eq!(growth.best(Some(3), Slots::NONE), Some(2));
-        assert_eq!(growth.best(Some(2), Slots::one(2)), Some(3), "to be avoided");
-    }
-
-    #[test]
-    fn a_source_is_hot_at_its_third_update_in_a_row_and_waves_rarely() {
-        let mut pulse = Pulse::default();
-        let waves = |pulse: &mut Pulse, from_ms: u64, count: u64, gap_ms: u64| {
-            let beats = (0..count).filter(|beat| pulse.beat(Instant::from_millis(from_ms + beat * gap_ms)));
-            beats.collect::<Vec<_>>()
-        };
-        assert_eq!(waves(&mut pulse, 0, 5, 6_000), [0; 0]);
-        assert_eq!(waves(&mut pulse, 100_000, 200, 100), [2, 102]);
-        assert_eq!(waves(&mut pulse, 200_000, 200, 1_000), [2, 66, 130, 194]);
+        assert_eq!(growth.best(Some(3), Slots::NONE, Slots::NONE), Some(2));
+        assert_eq!(growth.best(Some(2), Slots::NONE, Slots::one(2)), Some(3), "to be avoided");
     }
 
     #[test]

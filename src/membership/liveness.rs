@@ -34,6 +34,8 @@ pub struct Liveness {
     token: u32,
     /// A ping was repeated and not answered yet.
     repeated: bool,
+    /// Pings in a row without an answer, before the last.
+    unanswered: u8,
     ping_after_ms: u32,
     silence_min_ms: u32,
     silence_max_ms: u32,
@@ -54,6 +56,9 @@ pub enum LivenessAction {
 /// A wake-up this much later than asked for means that the host slept.
 const SLEPT: Duration = Duration::from_millis(500);
 
+/// Pings without an answer that raise a doubt: losses alone rarely do.
+const DOUBTED_PINGS: u8 = 2;
+
 impl Liveness {
     /// A link whose peer was heard of now.
     pub fn new(config: &LinkConfig, now: Instant) -> Self {
@@ -66,6 +71,7 @@ impl Liveness {
             rttvar_us: 0,
             token: 0,
             repeated: false,
+            unanswered: 0,
             ping_after_ms: millis(config.ping_after),
             silence_min_ms: millis(config.silence_min),
             silence_max_ms: millis(config.silence_max),
@@ -108,6 +114,12 @@ impl Liveness {
     /// Whether a ping had to be repeated and then the peer was heard of: a frame was lost. Asking forgets it.
     pub fn take_loss(&mut self) -> bool {
         self.pinged.is_none() && core::mem::take(&mut self.repeated)
+    }
+
+    /// Whether so many pings are without an answer that the peer may well be dead. True once in a silence: after the ping
+    /// with which the doubt began.
+    pub fn is_first_doubt(&self) -> bool {
+        self.unanswered == DOUBTED_PINGS
     }
 
     /// Takes a measured round-trip time into the estimate (RFC 6298, section 2).
@@ -154,6 +166,7 @@ impl Liveness {
             }
             self.heard = now - self.ping_after();
         }
+        self.unanswered = if self.pinged.is_some() { self.unanswered.saturating_add(1) } else { 0 };
         self.repeated |= self.pinged.is_some();
         self.token = mix(u64::from(self.token) ^ self.heard.as_micros()) as u32;
         self.pinged = Some(now);
@@ -182,6 +195,8 @@ impl Liveness {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     fn config() -> LinkConfig {
@@ -273,6 +288,18 @@ mod tests {
         assert!(liveness.on_pong(token, at + Duration::from_millis(40)));
         assert!(liveness.take_loss());
         assert!(!liveness.take_loss(), "one loss is reported once");
+    }
+
+    #[test]
+    fn a_doubt_is_raised_once_when_two_pings_are_without_an_answer() {
+        let mut liveness = watched(Instant::ZERO);
+        let mut doubts = Vec::new();
+        for ping in 0..5 {
+            let at = liveness.poll_timeout().unwrap();
+            assert!(matches!(liveness.handle_timeout(at), Some(LivenessAction::SendPing { .. })));
+            doubts.extend(liveness.is_first_doubt().then_some(ping));
+        }
+        assert_eq!(doubts, [2]);
     }
 
     #[test]

@@ -93,6 +93,8 @@ struct Neighbor<P> {
     rtt_us: u32,
     /// When it was last said to be of use.
     used: Option<Instant>,
+    /// Since when it does not answer.
+    doubted: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +127,12 @@ const HEARSAY_AGE: u8 = 2;
 
 /// How long a neighbour beyond the target is kept.
 const TRIM_AFTER: Duration = Duration::from_secs(30);
+
+/// A doubt counts this long; then the neighbour has answered or is lost.
+const DOUBT_SPAN: Duration = Duration::from_secs(4);
+
+/// Peers asked at once by a node whose neighbours do not answer.
+const LONELY_ASKS: usize = 4;
 
 /// At most one "you are not my neighbour" to the same peer in this time.
 const STRANGER_INTERVAL: Duration = Duration::from_secs(1);
@@ -274,6 +282,17 @@ impl<P: WirePeer> Views<P> {
         self.refill_soon(now);
     }
 
+    /// A neighbour does not answer, and may be dead. If half of them do not, others are asked before any is given up.
+    pub fn doubt(&mut self, peer: P, now: Instant) {
+        if let Some(neighbor) = self.active.iter_mut().find(|neighbor| neighbor.peer == peer) {
+            neighbor.doubted = Some(now);
+            self.stats.doubts += 1;
+        }
+        if self.is_lonely(now) {
+            self.refill_at = Some(now);
+        }
+    }
+
     /// A peer that is no neighbour sends what only neighbours should: it is told so, not too often.
     pub fn refuse_stranger(&mut self, from: P, now: Instant, actions: &mut Vec<ViewAction<P>>) {
         // Its acceptance may still be on its way.
@@ -395,7 +414,8 @@ impl<P: WirePeer> Views<P> {
             self.ask(joiner, Ask::Neighbor(NeighborRequest::Low), now, actions);
             return;
         }
-        let partners: Vec<_> = self.neighbors().filter(|&peer| peer != joiner).collect();
+        let mut partners = self.idle_neighbors(now);
+        partners.retain(|&peer| peer != joiner);
         if let Some(&partner) = self.rng.pick(&partners) {
             self.stats.offers_sent += 1;
             let message = MembershipMessage::Offer { swarm: self.swarm, partner };
@@ -527,7 +547,7 @@ impl<P: WirePeer> Views<P> {
         if self.is_neighbor(peer) {
             return;
         }
-        self.active.push(Neighbor { peer, since: now, rtt_us: 0, used: None });
+        self.active.push(Neighbor { peer, since: now, rtt_us: 0, used: None, doubted: None });
         actions.push(ViewAction::NeighborUp(peer));
         self.begin_swaps(now);
         if self.active.len() > self.config.active_target {

@@ -225,6 +225,15 @@ impl<P: WirePeer> Swarm<P> {
         self.with_topic(now, actions, |topic, now, actions| topic.blame(peer, points, now, actions));
     }
 
+    /// A neighbour does not answer.
+    pub(crate) fn doubt(&mut self, peer: P, now: Instant) {
+        match self {
+            Self::Topic(topic) => topic.doubt(peer, now),
+            Self::Livestream(stream) => stream.doubt(peer, now),
+            Self::Group(group) => group.doubt(peer, now),
+        }
+    }
+
     /// A frame to or from a neighbour was lost.
     pub(crate) fn note_loss(&mut self, now: Instant) {
         match self {

@@ -164,6 +164,7 @@ impl<P: WirePeer> Topic<P> {
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) {
+        self.keep_tree(now);
         self.views.handle_message(from, message, now, &mut self.view_actions);
         self.settle(now, actions);
     }
@@ -323,12 +324,18 @@ impl<P: WirePeer> Topic<P> {
         self.settle(now, actions);
     }
 
+    /// A neighbour does not answer.
+    pub(crate) fn doubt(&mut self, peer: P, now: Instant) {
+        self.views.doubt(peer, now);
+    }
+
     pub(crate) fn note_loss(&mut self, now: Instant) {
         self.gossip.note_loss(now);
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         if self.views.poll_timeout().is_some_and(|at| at <= now) {
+            self.keep_tree(now);
             self.views.handle_timeout(now, &mut self.view_actions);
         }
         if self.gossip.poll_timeout().is_some_and(|at| at <= now) {
@@ -380,6 +387,13 @@ impl<P: WirePeer> Topic<P> {
 
     pub(crate) fn fingerprint(&self) -> u64 {
         self.gossip.log().fingerprint()
+    }
+
+    /// Links that the shared tree uses are not to be swapped: it would be broken when the next update comes.
+    fn keep_tree(&mut self, now: Instant) {
+        for peer in self.gossip.tree_neighbors() {
+            self.views.note_use(peer, now);
+        }
     }
 
     /// Hands the actions of the machines up, and news of neighbours across.

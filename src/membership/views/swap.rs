@@ -72,6 +72,8 @@ impl<P: WirePeer> Views<P> {
     pub fn set_rtt(&mut self, peer: P, rtt: Duration) {
         if let Some(neighbor) = self.active.iter_mut().find(|neighbor| neighbor.peer == peer) {
             neighbor.rtt_us = micros(rtt);
+            // It has answered.
+            neighbor.doubted = None;
         }
     }
 
@@ -80,6 +82,12 @@ impl<P: WirePeer> Views<P> {
         if let Some(neighbor) = self.active.iter_mut().find(|neighbor| neighbor.peer == peer) {
             neighbor.used = Some(now);
         }
+    }
+
+    /// Neighbours whose links would be missed least: those that are not in use, or all if there are none.
+    pub(super) fn idle_neighbors(&self, now: Instant) -> Vec<P> {
+        let idle: Vec<_> = self.active.iter().filter(|neighbor| !is_in_use(neighbor, now)).collect();
+        if idle.is_empty() { self.neighbors().collect() } else { idle.iter().map(|idle| idle.peer).collect() }
     }
 
     /// There is a neighbour that may be swapped one day.

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{
-    Ask, LOOK_BEYOND_EVERY, LOSS_SPAN, NEWS_AGE_MAX, REFILL_MAX, STUCK, TRIES, TRIM_AFTER, ViewAction, Views,
+    Ask, DOUBT_SPAN, LONELY_ASKS, LOOK_BEYOND_EVERY, LOSS_SPAN, NEWS_AGE_MAX, Neighbor, REFILL_MAX, STUCK,
+    TRIES, TRIM_AFTER, ViewAction, Views,
 };
 use crate::time::Instant;
 use crate::wire::{MembershipMessage, NeighborRequest, ViewEntry, WirePeer};
@@ -13,6 +14,10 @@ impl<P: WirePeer> Views<P> {
     /// Looks for a neighbour for a free slot, by the least disturbing means that is left.
     pub(super) fn refill(&mut self, now: Instant, actions: &mut Vec<ViewAction<P>>) {
         self.refill_at = None;
+        if self.is_lonely(now) {
+            self.reach_out(now, actions);
+            return;
+        }
         let free = self.free();
         if free == 0 {
             return;
@@ -59,6 +64,28 @@ impl<P: WirePeer> Views<P> {
                 self.begin_shuffle(actions);
             }
         }
+    }
+
+    /// Whether at least half of the neighbours do not answer.
+    pub(super) fn is_lonely(&self, now: Instant) -> bool {
+        let is_doubted =
+            |neighbor: &&Neighbor<P>| neighbor.doubted.is_some_and(|since| now - since < DOUBT_SPAN);
+        let doubted = self.active.iter().filter(is_doubted).count();
+        doubted > 0 && doubted * 2 >= self.active.len()
+    }
+
+    /// Asks several at once, as many of them may be gone too. Nobody is given up yet.
+    fn reach_out(&mut self, now: Instant, actions: &mut Vec<ViewAction<P>>) {
+        if self.active.len() >= self.config.active_max {
+            return;
+        }
+        let others = self.passive.iter().filter(|&peer| !self.is_neighbor(peer) && !self.is_pending(peer));
+        let mut others: Vec<_> = others.collect();
+        self.rng.shuffle(&mut others);
+        for &peer in others.iter().take(LONELY_ASKS) {
+            self.ask(peer, Ask::Probe, now, actions);
+        }
+        self.refill_at = Some(now + self.spread(self.config.refill_interval / 2));
     }
 
     pub(super) fn refill_soon(&mut self, now: Instant) {
@@ -126,7 +153,7 @@ impl<P: WirePeer> Views<P> {
         if self.active.len() <= self.config.active_target {
             return;
         }
-        let neighbors: Vec<_> = self.neighbors().collect();
+        let neighbors: Vec<_> = self.idle_neighbors(now);
         if let Some(&peer) = self.rng.pick(&neighbors) {
             actions.push(ViewAction::Send { to: peer, message: MembershipMessage::Bye { leaving: false } });
             self.drop_neighbor(peer, now, actions);
@@ -217,5 +244,56 @@ impl<P: WirePeer> Views<P> {
     pub(super) fn spread(&mut self, interval: Duration) -> Duration {
         let micros = interval.as_micros() as u64;
         Duration::from_micros(self.rng.between(micros * 3 / 4, micros * 5 / 4 + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::config::MembershipConfig;
+    use crate::id::SwarmId;
+    use crate::rng::Seed;
+
+    const SWARM: SwarmId = SwarmId(9);
+
+    fn views_with(neighbors: &[u64], reserve: &[u64]) -> Views<u64> {
+        let config = MembershipConfig::default();
+        let mut views = Views::new(1, SWARM, config, 1_200, Seed::from_u64(1), Instant::ZERO);
+        let mut actions = Vec::new();
+        for &peer in neighbors {
+            let message = MembershipMessage::Neighbor { swarm: SWARM, request: NeighborRequest::High };
+            views.handle_message(peer, message, Instant::ZERO, &mut actions);
+        }
+        reserve.iter().for_each(|&peer| views.note_peer(peer, 0));
+        views
+    }
+
+    fn asked(actions: Vec<ViewAction<u64>>) -> Vec<u64> {
+        let mut asked = Vec::new();
+        for action in actions {
+            if let ViewAction::Send { to, message: MembershipMessage::Neighbor { .. } } = action {
+                asked.push(to);
+            }
+        }
+        asked.sort_unstable();
+        asked
+    }
+
+    #[test]
+    fn a_node_half_of_whose_neighbours_do_not_answer_asks_several_others_at_once() {
+        let mut views = views_with(&[2, 3, 4, 5], &[10, 11, 12]);
+        let now = Instant::from_secs(5);
+        let mut actions = Vec::new();
+        views.doubt(2, now);
+        assert!(!views.is_lonely(now));
+        views.doubt(3, now);
+        assert_eq!(views.poll_timeout().map(|at| at <= now), Some(true));
+        views.handle_timeout(now, &mut actions);
+        assert_eq!(asked(actions), vec![10, 11, 12]);
+        assert_eq!(views.neighbors().count(), 4, "nobody is given up");
+        views.set_rtt(2, Duration::from_millis(40));
+        assert!(!views.is_lonely(now), "one has answered");
     }
 }
