@@ -189,6 +189,7 @@ pub struct Relay<P: WirePeer> {
     lost: Vec<LostParent<P>>,
     parity_debt: u32,
     redundancy_percent: u16,
+    chases_across_stripes: bool,
     last_delivery: Option<(Instant, Instant)>,
     active_since: Option<Instant>,
     lagged: Vec<Range<u64>>,
@@ -304,6 +305,7 @@ impl<P: WirePeer> Relay<P> {
             lost: Vec::new(),
             parity_debt: 0,
             redundancy_percent: 100,
+            chases_across_stripes: false,
             last_delivery: None,
             active_since: None,
             lagged: Vec::new(),
@@ -503,6 +505,12 @@ impl<P: WirePeer> Relay<P> {
     /// At the source: how much is sent of the next frames, parity included, in percent: from 100 to 300.
     pub fn set_redundancy(&mut self, percent: u16) {
         self.redundancy_percent = percent.clamp(100, 300);
+    }
+
+    /// From now on a chunk that comes from the source shows what was lost on the other stripes that the source feeds, too.
+    /// Repair begins earlier, and now and then too early.
+    pub fn chase_across_stripes(&mut self) {
+        self.chases_across_stripes = true;
     }
 
     /// Whether anybody is fed here.

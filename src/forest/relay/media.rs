@@ -507,7 +507,9 @@ impl<P: WirePeer> Relay<P> {
             return;
         }
         stripe.set_edge(chunk.track, chunk.number + stripes);
-        self.miss_passed_over(index, chunk, now);
+        if self.chases_across_stripes {
+            self.miss_passed_over(index, chunk, now);
+        }
         // Of a track of which only keyframes are wanted, gaps are no news.
         if chunk.number == next || !self.subtree_wants(index, chunk.track) {
             return;

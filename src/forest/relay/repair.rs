@@ -214,9 +214,11 @@ impl<P: WirePeer> Relay<P> {
         }
         let stripes = self.stripes.len() as u64;
         for number in (chunk.number + 1).saturating_sub(stripes)..chunk.number {
-            let stripe = &self.stripes[self.stripe_of(number)];
+            let other = self.stripe_of(number);
+            let stripe = &self.stripes[other];
             let fed = stripe.parent == Some(self.source) && stripe.candidate.is_none();
-            if fed && stripe.edge(chunk.track).is_some_and(|next| next <= number) {
+            let wanted = fed && self.subtree_wants(other, chunk.track);
+            if wanted && stripe.edge(chunk.track).is_some_and(|next| next <= number) {
                 self.miss_from(chunk.track, number, false, now + REORDERING);
             }
         }

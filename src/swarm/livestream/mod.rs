@@ -513,9 +513,12 @@ impl<P: WirePeer> Livestream<P> {
         self.relay.as_ref()
     }
 
-    /// One of several streams that share an upload.
+    /// One of several streams that share an upload, all of them talk: what is lost is asked for as early as can be.
     pub(crate) fn sharing(mut self, upload_bytes_per_s: u64) -> Self {
         self.shared_upload = Some(upload_bytes_per_s.max(1));
+        if let Some(relay) = &mut self.relay {
+            relay.chase_across_stripes();
+        }
         self
     }
 
