@@ -790,8 +790,8 @@ fn random_message(dice: &mut Dice) -> Message<u64> {
         (0..dice.below(60)).map(|_| ViewEntry { peer: random_name(dice), age: dice.next() as u8 }).collect()
     };
     match dice.below(17) {
-        0 => Message::Link(LinkMessage::Ping { token: dice.next() as u32 }),
-        1 => Message::Link(LinkMessage::Pong { token: dice.next() as u32 }),
+        0 => Message::Link(LinkMessage::Ping { token: dice.next() as u16 }),
+        1 => Message::Link(LinkMessage::Pong { token: dice.next() as u16 }),
         2 => Message::Membership(MembershipMessage::Join { swarm, wanted: dice.next() as u8 }),
         3 => Message::Membership(MembershipMessage::Walk {
             joiner: random_name(dice),

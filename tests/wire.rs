@@ -89,13 +89,13 @@ fn golden_control_frame() {
     let tag = SwarmTag(7);
     let source = SourceRanges { origin: 9, epoch: Epoch(1), ranges };
     let frame = frame(&[
-        (tag, Message::Link(LinkMessage::Ping { token: 0x0403_0201 })),
+        (tag, Message::Link(LinkMessage::Ping { token: 0x0201 })),
         (tag, Message::Gossip(GossipMessage::Have { sources: vec![source] })),
         (tag, Message::Membership(MembershipMessage::Bye { leaving: true })),
     ]);
     let golden = [
         1, // version
-        1, 1, 2, 3, 4, // ping
+        1, 1, 2, // ping
         11, 7, 0, 0, 0, 1, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 4, 2, 1, // have 0..4 and 6..7
         0x48, 1, // bye of the same swarm, leaving
     ];
@@ -305,8 +305,8 @@ fn message() -> impl Strategy<Value = Message<u64>> {
         sync(),
     ];
     prop_oneof![
-        any::<u32>().prop_map(|token| Message::Link(LinkMessage::Ping { token })),
-        any::<u32>().prop_map(|token| Message::Link(LinkMessage::Pong { token })),
+        any::<u16>().prop_map(|token| Message::Link(LinkMessage::Ping { token })),
+        any::<u16>().prop_map(|token| Message::Link(LinkMessage::Pong { token })),
         membership.prop_map(Message::Membership),
         gossip.prop_map(Message::Gossip),
     ]

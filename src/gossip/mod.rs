@@ -533,11 +533,7 @@ impl<P: WirePeer> Gossip<P> {
         if is_cold {
             self.on_shared_miss(slot, actions);
         } else if self.routes.take_tried(source, slot, now) {
-            let feeder = self.routes.own_feeder(source).filter(|&feeder| feeder != slot);
             self.graft(source, slot, true, actions);
-            if let Some(feeder) = feeder {
-                self.note_unfed(feeder, now, actions);
-            }
         }
     }
 

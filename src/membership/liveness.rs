@@ -31,7 +31,7 @@ pub struct Liveness {
     wake: Instant,
     srtt_us: u32,
     rttvar_us: u32,
-    token: u32,
+    token: u16,
     /// A ping was repeated and not answered yet.
     repeated: bool,
     /// Pings in a row without an answer, before the last.
@@ -47,7 +47,7 @@ pub enum LivenessAction {
     /// Send a ping with this token.
     SendPing {
         /// To be repeated by the answer.
-        token: u32,
+        token: u16,
     },
     /// The peer counts as dead.
     Lost,
@@ -99,7 +99,7 @@ impl Liveness {
     }
 
     /// An answer came. True if it gave a new estimate of the round-trip time.
-    pub fn on_pong(&mut self, token: u32, now: Instant) -> bool {
+    pub fn on_pong(&mut self, token: u16, now: Instant) -> bool {
         match self.pinged {
             // Only the newest ping: an older answer would count the wait between the two (Karn's algorithm).
             Some(at) if token == self.token => {
@@ -168,7 +168,7 @@ impl Liveness {
         }
         self.unanswered = if self.pinged.is_some() { self.unanswered.saturating_add(1) } else { 0 };
         self.repeated |= self.pinged.is_some();
-        self.token = mix(u64::from(self.token) ^ self.heard.as_micros()) as u32;
+        self.token = mix(u64::from(self.token) ^ self.heard.as_micros()) as u16;
         self.pinged = Some(now);
         self.wake = (now + self.ping_timeout())
             .min((self.heard + self.silence()).max(now + Duration::from_millis(1)));

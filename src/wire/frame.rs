@@ -170,7 +170,7 @@ impl<'a> FrameReader<'a> {
             if kind & SAME_SWARM != 0 {
                 return Err(WireError::Kind(kind));
             }
-            let token = self.reader.u32()?;
+            let token = u16::from_le_bytes(self.reader.array()?);
             let message =
                 if number == PING { LinkMessage::Ping { token } } else { LinkMessage::Pong { token } };
             return Ok((None, Message::Link(message)));

@@ -32,12 +32,12 @@ pub enum LinkMessage {
     /// Asks for a [`LinkMessage::Pong`] with the same token.
     Ping {
         /// Repeated by the answer.
-        token: u32,
+        token: u16,
     },
     /// The answer to a ping.
     Pong {
         /// The token of the ping.
-        token: u32,
+        token: u16,
     },
 }
 
