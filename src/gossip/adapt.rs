@@ -17,8 +17,8 @@ const STEP_PERCENT: u16 = 50;
 /// So many windows in a row without need bring a step down.
 const CALM_WINDOWS: u8 = 3;
 
-/// Raises the redundancy where more updates come late than may, and lowers it where none do any more (ALGORITHMS, B5: one
-/// step at a time, and down only after some windows in a row).
+/// Raises the redundancy where more updates come late than may, and lowers it where none do any more: one step at a
+/// time, and down only after some windows in a row.
 #[derive(Debug)]
 pub(super) struct Adapter {
     threshold_permille: Option<u16>,

@@ -220,7 +220,7 @@ mod tests {
         mut lost: impl FnMut(u32) -> bool,
     ) -> (Option<Instant>, u32) {
         let mut pings = 0;
-        let mut answer: Option<(Instant, u32)> = None;
+        let mut answer: Option<(Instant, u16)> = None;
         loop {
             let wake = liveness.poll_timeout().unwrap();
             let now = answer.map_or(wake, |(at, _)| at.min(wake));
