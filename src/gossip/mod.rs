@@ -14,6 +14,7 @@
 //! | `pull.rs` | what is asked of whom, and when again |
 //! | `conduct.rs` | what neighbours may ask and say, and what they are trusted with |
 //! | `pulse.rs` | when a source is hot, and sends waves |
+//! | `lives.rs` | what this node publishes, and under which epoch |
 //! | `page.rs` | how lists are cut to fit frames |
 //! | `sync.rs` | reconciliation between two neighbours |
 //! | `chunks/` | large updates |
@@ -23,6 +24,7 @@ mod adapt;
 mod announce;
 mod chunks;
 mod conduct;
+mod lives;
 mod page;
 mod peers;
 mod pull;
@@ -61,9 +63,6 @@ use wave::{Resting, SharedTree};
 /// Bodies older than this are not pushed on when they arrive by request: their readers have most likely asked others too,
 /// and an announcement costs less than a copy.
 const PUSH_AGE_MAX: Duration = Duration::from_secs(1);
-
-/// At most one new life in this time.
-const RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a [`Gossip`] machine wants done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -652,50 +651,6 @@ impl<P: WirePeer> Gossip<P> {
             self.stats.lagged = self.stats.lagged.saturating_add(sequences.end - sequences.start);
             self.puller.drop_range(source, sequences.clone());
             actions.push(GossipAction::Lagged { origin, epoch, sequences, reason });
-        }
-    }
-
-    /// Whether a peer knows updates of this node that this life has not published: it restarted without a greater epoch.
-    fn is_from_unknown_life(&self, origin: P, epoch: Epoch, end: u64) -> bool {
-        origin == self.local && (epoch > self.epoch || epoch == self.epoch && end > self.next_sequence)
-    }
-
-    /// Begins a life that the swarm has not seen; what this one published and still holds is to be said again.
-    fn renew_epoch(&mut self, taken: Epoch, now: Instant) {
-        let Some(next) = taken.0.checked_add(1) else { return };
-        // Whoever forges lives of this node gets no more than one answer in that time.
-        if self.renewed_at.is_some_and(|at| now - at < RENEWAL_INTERVAL) {
-            return;
-        }
-        self.renewed_at = Some(now);
-        self.stats.epochs_renewed += 1;
-        let mut again = Vec::new();
-        if let Some(source) = self.log.source(self.local, self.epoch) {
-            let updates: Vec<_> = self.log.updates(source, now).collect();
-            again.extend(updates.into_iter().map(|data| self.unpack(source, data)));
-            self.log.remove(source);
-            self.forget(source);
-        }
-        self.epoch = Epoch(next);
-        self.next_sequence = 0;
-        self.unsaid.extend(again);
-    }
-
-    /// An update of this node, not signed yet.
-    fn own_data(&self, state: StateId, body: Bytes, options: PublishOptions, now: Instant) -> Data<P> {
-        Data {
-            origin: self.local,
-            epoch: self.epoch,
-            sequence: self.next_sequence,
-            state,
-            priority: options.priority,
-            keyframe: options.keyframe,
-            layer: options.layer,
-            hops: 0,
-            pulled: false,
-            born: now,
-            body,
-            signature: Bytes::new(),
         }
     }
 
