@@ -164,7 +164,7 @@ impl Probe for () {}
 pub struct TopicReport {
     /// The share of (message, node present from its publication to the end) pairs that were delivered.
     pub reliability: f64,
-    /// Such pairs that were not, of which the node was told ([`Event::Lagged`]).
+    /// Such pairs that were not, of which the node was told ([`Event::Lagged`](crate::Event::Lagged)).
     pub lagged: u64,
     /// Updates delivered twice to a node.
     pub repeated: u64,
