@@ -25,6 +25,9 @@
 //! |---|---|---|
 //! | links | [`LinkConfig::links_max`] | the idlest link without a neighbour is closed, or the newcomer refused |
 //! | what a peer may send | [`LinkConfig::inbound_frames_per_s`], [`LinkConfig::inbound_bytes_per_s`] | dropped unread, counted, reported |
+//! | what a neighbour may ask and say in a topic | [`BudgetConfig`] | dropped before anything is looked up, counted, scored |
+//! | peers whose offences are remembered | [`ScoreConfig::refused_max`] | the one with the fewest points goes |
+//! | neighbours with addresses of one prefix | [`MembershipConfig::prefix_max`] | not taken |
 //! | what waits to be sent | [`EgressConfig::peer_queue_bytes_max`], [`EgressConfig::queue_bytes_max`] | lower classes make room, else the item is dropped and counted |
 //! | neighbours, known peers | [`MembershipConfig::active_max`], [`MembershipConfig::passive_max`] | refused with a redirect; the oldest entry makes room |
 //! | sources | [`GossipConfig::sources_max`] | quiet ones go, else the newcomer is refused and counted |

@@ -32,7 +32,7 @@ pub struct BudgetConfig {
 #[non_exhaustive]
 pub struct ScoreConfig {
     /// Points at which a neighbour is not chosen any more to push updates to this node, while there are others. From 1 to
-    /// 1,000,000; default 20: three updates that an untried feeder did not push.
+    /// 1,000,000; default 20: two updates that an untried feeder did not push.
     pub distrust_points: u32,
     /// Points at which it is no neighbour any more. From `distrust_points` to 1,000,000; default 50.
     pub part_points: u32,

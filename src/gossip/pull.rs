@@ -432,7 +432,9 @@ impl<P: WirePeer> Gossip<P> {
         let graft = is_miss && !is_cold && (self.routes.on_miss(source, origin.digest()) || untried);
         if is_miss && missing.attempts == 1 {
             let feeder = if is_cold { self.parent() } else { self.routes.own_feeder(source) };
-            faults.unfed |= feeder.map_or(Slots::NONE, Slots::one);
+            // An origin has nothing to gain by holding back what it publishes: that was lost on the way.
+            let relay = feeder.filter(|&feeder| self.peers.get(feeder) != Some(origin));
+            faults.unfed |= relay.map_or(Slots::NONE, Slots::one);
         }
         if graft {
             self.stats.grafts_sent += 1;
