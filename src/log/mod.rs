@@ -1,5 +1,6 @@
 //! What a node has seen and what it holds: ranges, duplicate windows, retained bodies.
 
+mod arrivals;
 mod ranges;
 mod retention;
 mod store;

@@ -2,12 +2,14 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
 
-use crate::id::{Priority, StateId};
+use crate::id::{Epoch, Priority, StateId};
 use crate::time::Instant;
+use crate::wire::Data;
 
 /// What a swarm keeps of its updates for late joiners and for repair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,27 +42,167 @@ impl Default for Retention {
 }
 
 /// An update that is kept: everything but its source.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) sequence: u64,
-    pub(crate) state: StateId,
     pub(crate) born: Instant,
-    pub(crate) body: Bytes,
-    pub(crate) priority: Priority,
-    pub(crate) keyframe: bool,
-    pub(crate) layer: u8,
-    pub(crate) hops: u8,
-    /// Of a large update whose chunks are kept elsewhere: how long they are together.
-    pub(crate) elsewhere_bytes: usize,
-    /// Boxed, as most topics are not signed.
-    pub(crate) signature: Option<Box<Bytes>>,
+    record: Record,
 }
 
+#[derive(Clone, Debug)]
+enum Record {
+    /// A short update in one piece: four bytes of head, state, signature, body. It is a copy: a slice of the frame it came in
+    /// would keep all of the host's buffer alive, and take as much room again beside it.
+    Packed(Box<[u8]>),
+    Whole(Box<Whole>),
+}
+
+#[derive(Clone, Debug)]
+struct Whole {
+    head: Head,
+    body: Bytes,
+    signature: Bytes,
+    /// Of a large update whose chunks are kept elsewhere: how long they are together.
+    elsewhere_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    state: StateId,
+    priority: Priority,
+    keyframe: bool,
+    layer: u8,
+    hops: u8,
+}
+
+/// Longer bodies are not copied.
+const PACKED_BODY_BYTES_MAX: usize = 4_096;
+
+/// Of a packed record.
+const HEAD_BYTES: usize = 4;
+
+const PRIORITIES: [Priority; 4] = [Priority::Background, Priority::Normal, Priority::High, Priority::Urgent];
+
+/// The bits of the first byte of a packed record: the priority, whether it is a keyframe, the layer.
+const PRIORITY: u8 = 3;
+const KEYFRAME: u8 = 4;
+const LAYER_SHIFT: u8 = 3;
+
 impl Stored {
+    pub(crate) fn new<P>(data: &Data<P>, born: Instant) -> Self {
+        let head = Head {
+            state: data.state,
+            priority: data.priority,
+            keyframe: data.keyframe,
+            layer: data.layer,
+            hops: data.hops,
+        };
+        let record = match pack(head, &data.signature, &data.body) {
+            Some(packed) => Record::Packed(packed),
+            None => Record::Whole(Box::new(Whole {
+                head,
+                body: data.body.clone(),
+                signature: data.signature.clone(),
+                elsewhere_bytes: 0,
+            })),
+        };
+        Self { sequence: data.sequence, born, record }
+    }
+
+    pub(crate) fn state(&self) -> StateId {
+        self.head().state
+    }
+
+    pub(crate) fn is_keyframe(&self) -> bool {
+        self.head().keyframe
+    }
+
     /// What counts against the limit of what is kept.
     pub(crate) fn bytes(&self) -> usize {
-        self.body.len() + self.elsewhere_bytes
+        match &self.record {
+            Record::Packed(packed) => unpack(packed).2.len(),
+            Record::Whole(whole) => whole.body.len() + whole.elsewhere_bytes,
+        }
     }
+
+    /// The rest of the body is kept elsewhere, and so long. Returns how long it was said to be before.
+    pub(crate) fn set_elsewhere_bytes(&mut self, bytes: usize) -> usize {
+        match &mut self.record {
+            Record::Whole(whole) => core::mem::replace(&mut whole.elsewhere_bytes, bytes),
+            Record::Packed(packed) => {
+                let (head, signature, body) = unpack(packed);
+                let (signature, body) = (Bytes::copy_from_slice(signature), Bytes::copy_from_slice(body));
+                self.record = Record::Whole(Box::new(Whole { head, body, signature, elsewhere_bytes: bytes }));
+                0
+            }
+        }
+    }
+
+    /// The update, of this source.
+    pub(crate) fn data<P>(&self, origin: P, epoch: Epoch) -> Data<P> {
+        let (head, signature, body) = match &self.record {
+            Record::Packed(packed) => {
+                let (head, signature, body) = unpack(packed);
+                (head, Bytes::copy_from_slice(signature), Bytes::copy_from_slice(body))
+            }
+            Record::Whole(whole) => (whole.head, whole.signature.clone(), whole.body.clone()),
+        };
+        Data {
+            origin,
+            epoch,
+            sequence: self.sequence,
+            state: head.state,
+            priority: head.priority,
+            keyframe: head.keyframe,
+            layer: head.layer,
+            hops: head.hops,
+            pulled: false,
+            born: self.born,
+            body,
+            signature,
+        }
+    }
+
+    fn head(&self) -> Head {
+        match &self.record {
+            Record::Packed(packed) => unpack(packed).0,
+            Record::Whole(whole) => whole.head,
+        }
+    }
+}
+
+/// A short update in one piece, if it is one.
+fn pack(head: Head, signature: &[u8], body: &[u8]) -> Option<Box<[u8]>> {
+    let signature_bytes = u8::try_from(signature.len()).ok()?;
+    if body.len() > PACKED_BODY_BYTES_MAX || head.layer > u8::MAX >> LAYER_SHIFT {
+        return None;
+    }
+    let state = head.state.0.to_le_bytes();
+    let state_bytes = state.len() - head.state.0.leading_zeros() as usize / 8;
+    let tags = head.priority as u8 | u8::from(head.keyframe) * KEYFRAME | head.layer << LAYER_SHIFT;
+    let mut packed = Vec::with_capacity(HEAD_BYTES + state_bytes + signature.len() + body.len());
+    packed.extend_from_slice(&[tags, head.hops, state_bytes as u8, signature_bytes]);
+    packed.extend_from_slice(&state[..state_bytes]);
+    packed.extend_from_slice(signature);
+    packed.extend_from_slice(body);
+    Some(packed.into_boxed_slice())
+}
+
+/// The head, the signature and the body of a packed record.
+fn unpack(packed: &[u8]) -> (Head, &[u8], &[u8]) {
+    let (head, rest) = packed.split_at(HEAD_BYTES);
+    let (state, rest) = rest.split_at(usize::from(head[2]));
+    let (signature, body) = rest.split_at(usize::from(head[3]));
+    let mut number = [0; 8];
+    number[..state.len()].copy_from_slice(state);
+    let head = Head {
+        state: StateId(u64::from_le_bytes(number)),
+        priority: PRIORITIES[usize::from(head[0] & PRIORITY)],
+        keyframe: head[0] & KEYFRAME != 0,
+        layer: head[0] >> LAYER_SHIFT,
+        hops: head[1],
+    };
+    (head, signature, body)
 }
 
 /// The bodies kept of one source, in the order of their sequences: appended at the end and dropped at the front
@@ -80,6 +222,10 @@ impl Bodies {
     }
 
     pub(crate) fn find(&self, sequence: u64) -> Option<&Stored> {
+        // What waits for its age to come.
+        if let Some(first) = self.stored.front().filter(|first| first.sequence >= sequence) {
+            return Some(first).filter(|first| first.sequence == sequence);
+        }
         let place = self.stored.partition_point(|stored| stored.sequence < sequence);
         self.stored.get(place).filter(|stored| stored.sequence == sequence)
     }
@@ -110,5 +256,58 @@ impl Bodies {
             self.stored.shrink_to(self.stored.len() * 2);
         }
         removed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn data(state: u64, tags: u8, layer: u8, signature: usize, body: usize) -> Data<u64> {
+        Data {
+            origin: 1,
+            epoch: Epoch(2),
+            sequence: 3,
+            state: StateId(state),
+            priority: PRIORITIES[usize::from(tags & 3)],
+            keyframe: tags & 4 != 0,
+            layer,
+            hops: tags,
+            pulled: false,
+            born: Instant::from_secs(4),
+            body: Bytes::from(alloc::vec![5; body]),
+            signature: Bytes::from(alloc::vec![6; signature]),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_comes_back_as_it_was(
+            state in prop_oneof![Just(0), 0u64..300, any::<u64>()],
+            tags in any::<u8>(),
+            layer in prop_oneof![0u8..8, any::<u8>()],
+            signature in prop_oneof![Just(0usize), 0usize..300],
+            body in prop_oneof![0usize..100, 4_000usize..4_200],
+            elsewhere_bytes in 1usize..1_000,
+        ) {
+            let data = data(state, tags, layer, signature, body);
+            let mut stored = Stored::new(&data, data.born);
+            let again = || stored.clone().data(data.origin, data.epoch);
+            prop_assert_eq!(again(), data.clone());
+            prop_assert_eq!((stored.state(), stored.is_keyframe()), (data.state, data.keyframe));
+            prop_assert_eq!(stored.bytes(), body);
+            prop_assert_eq!(stored.set_elsewhere_bytes(elsewhere_bytes), 0);
+            prop_assert_eq!(stored.set_elsewhere_bytes(elsewhere_bytes), elsewhere_bytes);
+            prop_assert_eq!(stored.bytes(), body + elsewhere_bytes);
+            prop_assert_eq!(stored.data(data.origin, data.epoch), data);
+        }
+    }
+
+    #[test]
+    fn a_kept_update_takes_half_a_cache_line_beside_its_body() {
+        assert!(size_of::<Stored>() <= 32);
+        let stored = Stored::new(&data(0, 0, 0, 0, 1_000), Instant::ZERO);
+        assert!(matches!(&stored.record, Record::Packed(packed) if packed.len() == 1_004));
     }
 }

@@ -1,11 +1,11 @@
 //! The log of one swarm: every source's window, and the bodies that retention keeps.
 
-use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::{Bound, Range};
 use core::time::Duration;
 
+use super::arrivals::Arrivals;
 use super::ranges::RangeSet;
 use super::retention::{Bodies, Retention, Stored};
 use super::window::Window;
@@ -88,8 +88,10 @@ pub struct Log<P> {
     free: Vec<SourceIndex>,
     /// With `Latest` and `SinceKeyframe`: the newest update (or keyframe) of each state.
     newest: BTreeMap<(P, StateId), (Epoch, u64)>,
-    /// Kept bodies by arrival; entries whose body is gone are skipped.
-    arrivals: VecDeque<(SourceIndex, u64, Instant)>,
+    /// With `Window`: kept bodies by arrival; those that are gone are skipped.
+    arrivals: Arrivals,
+    /// When the first of them was published.
+    first_born: Option<Instant>,
     bodies: usize,
     bytes: usize,
     fingerprint: u64,
@@ -117,7 +119,8 @@ impl<P: WirePeer> Log<P> {
             slots: Vec::new(),
             free: Vec::new(),
             newest: BTreeMap::new(),
-            arrivals: VecDeque::new(),
+            arrivals: Arrivals::default(),
+            first_born: None,
             bodies: 0,
             bytes: 0,
             fingerprint: 0,
@@ -209,6 +212,10 @@ impl<P: WirePeer> Log<P> {
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
+                // Most topics have few sources, and some have many.
+                if self.slots.len() == self.slots.capacity() {
+                    self.slots.reserve_exact(self.slots.len() / 4 + 1);
+                }
                 self.slots.push(None);
                 SourceIndex(self.slots.len() as u32 - 1)
             }
@@ -245,20 +252,7 @@ impl<P: WirePeer> Log<P> {
         if self.is_too_old(stored.born, now) {
             return None;
         }
-        Some(Data {
-            origin: source.origin,
-            epoch: source.epoch,
-            sequence,
-            state: stored.state,
-            priority: stored.priority,
-            keyframe: stored.keyframe,
-            layer: stored.layer,
-            hops: stored.hops,
-            pulled: false,
-            born: stored.born,
-            body: stored.body.clone(),
-            signature: stored.signature.as_deref().cloned().unwrap_or_default(),
-        })
+        Some(stored.data(source.origin, source.epoch))
     }
 
     /// Gives up what of `range` is missing: it counts as known from now on. Returns what was missing.
@@ -331,12 +325,11 @@ impl<P: WirePeer> Log<P> {
     /// Drops bodies that are too old, and sources that have been quiet for twice the age limit and hold no body. The
     /// indices of dropped sources are appended to `dropped`.
     pub fn handle_timeout(&mut self, now: Instant, dropped: &mut Vec<SourceIndex>) {
-        while let Some(&(source, sequence, born)) = self.arrivals.front() {
-            if !self.is_expired(born, now) && self.holds(source, sequence) {
-                break;
+        while self.first_born.is_some_and(|born| self.is_expired(born, now)) {
+            if let Some((source, sequence)) = self.arrivals.pop_front() {
+                self.drop_body(source, sequence);
             }
-            self.arrivals.pop_front();
-            self.drop_body(source, sequence);
+            self.note_first();
         }
         if self.next_sweep.is_some_and(|at| at <= now) {
             let quiet = self.limits.age_max * 2;
@@ -354,7 +347,7 @@ impl<P: WirePeer> Log<P> {
     /// When [`Self::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = match self.retention {
-            Retention::Window { age, .. } => self.arrivals.front().map(|&(_, _, born)| born + age),
+            Retention::Window { age, .. } => self.first_born.map(|born| born + age),
             Retention::Latest | Retention::SinceKeyframe { .. } => None,
         };
         [expiry, self.next_sweep].into_iter().flatten().min()
@@ -370,8 +363,7 @@ impl<P: WirePeer> Log<P> {
         let is_window = matches!(self.retention, Retention::Window { .. });
         let Some(source) = self.slots.get_mut(index.0 as usize).and_then(Option::as_mut) else { return };
         let Some(stored) = source.bodies.find_mut(sequence) else { return };
-        let (before, keyframe) = (stored.elsewhere_bytes, stored.keyframe);
-        stored.elsewhere_bytes = bytes;
+        let (before, keyframe) = (stored.set_elsewhere_bytes(bytes), stored.is_keyframe());
         self.bytes = self.bytes - before + bytes;
         if self.bytes <= bytes_max {
             return;
@@ -385,15 +377,16 @@ impl<P: WirePeer> Log<P> {
         let mut skipped = None;
         while self.bytes > bytes_max {
             let Some(arrival) = self.arrivals.pop_front() else { break };
-            if (arrival.0, arrival.1) == (index, sequence) {
+            if arrival == (index, sequence) {
                 skipped = Some(arrival);
             } else {
                 self.drop_body(arrival.0, arrival.1);
             }
         }
-        if let Some(arrival) = skipped {
-            self.arrivals.push_front(arrival);
+        if let Some((source, sequence)) = skipped {
+            self.arrivals.push_front(source, sequence);
         }
+        self.note_first();
     }
 
     fn source_mut(&mut self, index: SourceIndex) -> &mut Source<P> {
@@ -455,26 +448,32 @@ impl<P: WirePeer> Log<P> {
         };
         self.bodies += 1;
         self.bytes += data.body.len();
-        self.source_mut(index).bodies.insert(Stored {
-            sequence: data.sequence,
-            state: data.state,
-            born: data.born,
-            body: data.body.clone(),
-            priority: data.priority,
-            keyframe: data.keyframe,
-            layer: data.layer,
-            hops: data.hops,
-            elsewhere_bytes: 0,
-            signature: (!data.signature.is_empty()).then(|| Box::new(data.signature.clone())),
-        });
+        // Nothing is younger than the present.
+        let born = data.born.min(now);
+        self.source_mut(index).bodies.insert(Stored::new(data, born));
         if bytes_max == usize::MAX {
             return;
         }
-        self.arrivals.push_back((index, data.sequence, data.born.min(now)));
+        self.arrivals.push_back(index, data.sequence);
+        if self.first_born.is_some() && self.bytes <= bytes_max {
+            return;
+        }
         while self.bytes > bytes_max {
-            let Some((source, sequence, _)) = self.arrivals.pop_front() else { break };
+            let Some((source, sequence)) = self.arrivals.pop_front() else { break };
             self.drop_body(source, sequence);
         }
+        self.note_first();
+    }
+
+    /// Skips what is gone, and notes when the first body was published.
+    fn note_first(&mut self) {
+        self.first_born = loop {
+            let Some((source, sequence)) = self.arrivals.front() else { break None };
+            if let Some(stored) = self.stored(source, sequence) {
+                break Some(stored.born);
+            }
+            self.arrivals.pop_front();
+        };
     }
 
     /// A new keyframe: what its state had before goes.
@@ -492,7 +491,7 @@ impl<P: WirePeer> Log<P> {
                 .bodies
                 .iter()
                 .filter(|stored| {
-                    stored.state == data.state && (epoch, stored.sequence) < (data.epoch, data.sequence)
+                    stored.state() == data.state && (epoch, stored.sequence) < (data.epoch, data.sequence)
                 })
                 .map(|stored| stored.sequence)
                 .collect();
@@ -510,8 +509,11 @@ impl<P: WirePeer> Log<P> {
 
     /// Whether the body of an update is kept.
     pub(crate) fn holds(&self, index: SourceIndex, sequence: u64) -> bool {
-        let source = self.slots.get(index.0 as usize).and_then(Option::as_ref);
-        source.is_some_and(|source| source.bodies.find(sequence).is_some())
+        self.stored(index, sequence).is_some()
+    }
+
+    fn stored(&self, index: SourceIndex, sequence: u64) -> Option<&Stored> {
+        self.slots.get(index.0 as usize)?.as_ref()?.bodies.find(sequence)
     }
 
     fn drop_named(&mut self, origin: P, epoch: Epoch, sequence: u64) {
@@ -537,7 +539,7 @@ impl<P: WirePeer> Log<P> {
         for stored in source.bodies.iter() {
             self.bodies -= 1;
             self.bytes -= stored.bytes();
-            let key = (source.origin, stored.state);
+            let key = (source.origin, stored.state());
             if self.newest.get(&key) == Some(&(source.epoch, stored.sequence)) {
                 self.newest.remove(&key);
             }
