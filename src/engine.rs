@@ -8,6 +8,7 @@ mod media;
 mod outgoing;
 mod queries;
 mod swarms;
+mod wakes;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -19,12 +20,11 @@ use bytes::Bytes;
 use crate::authority::{AuthorityChange, AuthorityError, AuthoritySet};
 use crate::bounded::{BoundedQueue, Rush};
 use crate::config::Config;
-use crate::deadline::DeadlineIndex;
 use crate::error::{CommandError, ConfigError};
 use crate::gossip::PublishOptions;
 use crate::id::{Epoch, StateId, SwarmId, SwarmTag, UpdateId};
 use crate::io::{Class, Event, Input, Offence, Output};
-use crate::link::{Link, LinkState};
+use crate::link::{LinkState, Links};
 use crate::log::Retention;
 use crate::membership::{Reputation, points_for};
 use crate::propagation::{Egress, Enqueued, Item, Transmit};
@@ -37,6 +37,7 @@ use crate::wire::{
 };
 
 use outgoing::Outgoing;
+use wakes::{Wake, Wakes};
 
 /// One node: any number of swarms over one set of links, one egress, one deadline.
 ///
@@ -47,14 +48,14 @@ pub struct Engine<P: WirePeer> {
     config: Config,
     seed: Seed,
     now: Instant,
-    links: BTreeMap<P, Link>,
-    swarms: BTreeMap<SwarmTag, Joined<P>>,
+    links: Links<P>,
+    swarms: BTreeMap<SwarmTag, Box<Joined<P>>>,
     /// Swarms joined so far: each gets randomness of its own.
     joins: u64,
     /// The least epoch for the next swarm that is joined: sequences begin again at 0, so a swarm that was left before must
     /// see a new life.
     epoch_min: Epoch,
-    deadlines: DeadlineIndex<Wake<P>>,
+    wakes: Wakes,
     egress: Egress<P, Outgoing<P>>,
     /// Connects and disconnects, in order, before any frame.
     connections: VecDeque<Output<P>>,
@@ -78,17 +79,12 @@ pub struct Engine<P: WirePeer> {
 struct Joined<P: WirePeer> {
     id: SwarmId,
     swarm: Swarm<P>,
-    /// Its deadline in the index: most inputs leave it as it is.
+    /// When it is woken: most inputs leave it as it is.
     wake: Option<Instant>,
+    /// Its place among those that are.
+    place: u32,
     /// The group whose livestream it is; the application knows nothing of it.
     owner: Option<SwarmTag>,
-}
-
-/// Whose deadline it is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Wake<P> {
-    Swarm(SwarmTag),
-    Link(P),
 }
 
 /// The frame's version byte.
@@ -116,11 +112,11 @@ impl<P: WirePeer> Engine<P> {
             local,
             seed,
             now,
-            links: BTreeMap::new(),
+            links: Links::new(),
             swarms: BTreeMap::new(),
             joins: 0,
             epoch_min: config.epoch,
-            deadlines: DeadlineIndex::new(),
+            wakes: Wakes::default(),
             egress: Egress::new(config.egress.clone(), config.frame_bytes_max, FRAME_HEADER_BYTES, now),
             connections: VecDeque::new(),
             events: BoundedQueue::new(config.events_max),
@@ -161,7 +157,7 @@ impl<P: WirePeer> Engine<P> {
     /// Does what is due at `now`. Early, late and repeated calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.advance(now);
-        while let Some(wake) = self.deadlines.pop_due(now) {
+        while let Some(wake) = self.wakes.pop_due(now) {
             match wake {
                 Wake::Swarm(tag) => {
                     if let Some(joined) = self.swarms.get_mut(&tag) {
@@ -175,7 +171,11 @@ impl<P: WirePeer> Engine<P> {
                         swarm.handle_timeout(now, actions);
                     });
                 }
-                Wake::Link(peer) => self.on_link_timeout(peer, now),
+                Wake::Link(place) => {
+                    if let Some(peer) = self.links.peer_at(place) {
+                        self.on_link_timeout(peer, now);
+                    }
+                }
             }
         }
         self.refuse_offenders(now);
@@ -202,7 +202,7 @@ impl<P: WirePeer> Engine<P> {
 
     /// When [`Self::handle_timeout`] must be called next. Ask again after every input and every drain; it costs nothing.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match (self.deadlines.next(), self.egress.poll_timeout()) {
+        match (self.wakes.next(), self.egress.poll_timeout()) {
             (Some(deadline), Some(egress)) => Some(deadline.min(egress)),
             (deadline, egress) => deadline.or(egress),
         }
@@ -240,8 +240,7 @@ impl<P: WirePeer> Engine<P> {
         let now = self.advance(now);
         let seed = self.next_seed();
         let topic = Topic::new(self.local, swarm, self.epoch_min, &self.config, &options, guard, seed, now);
-        let swarm_of_topic = Swarm::Topic(Box::new(topic));
-        self.swarms.insert(tag, Joined { id: swarm, swarm: swarm_of_topic, wake: None, owner: None });
+        self.add_swarm(tag, swarm, Swarm::Topic(Box::new(topic)), None);
         self.tell_prefixes(tag);
         self.with_topic(tag, |topic, now, actions| topic.join(&options.contacts, now, actions));
         Ok(())
@@ -652,8 +651,7 @@ impl<P: WirePeer> Engine<P> {
             self.packing.clear();
             match self.egress.poll(self.now, &mut self.packing)? {
                 Transmit::Closed { peer } => {
-                    self.links.remove(&peer);
-                    self.deadlines.set(Wake::Link(peer), None);
+                    self.remove_link(&peer);
                     return Some(Output::Disconnect { peer });
                 }
                 Transmit::Frame { to, class, bytes } => {

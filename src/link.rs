@@ -1,8 +1,12 @@
 //! One connected peer, as the engine sees it.
 
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::config::LinkConfig;
+use crate::id::PeerId;
 use crate::membership::Liveness;
 use crate::time::Instant;
 
@@ -20,6 +24,94 @@ pub(crate) struct Link {
     /// When the peer was last told that a swarm is not joined here.
     pub(crate) disowned: Option<Instant>,
     budget: InboundBudget,
+}
+
+/// All links, each in a place that it keeps: a table of the peers' names that is quick to search, and the links beside it.
+#[derive(Debug)]
+pub(crate) struct Links<P> {
+    places: BTreeMap<P, u32>,
+    links: Vec<Option<(P, Link)>>,
+    /// The highest first.
+    vacant: Vec<u32>,
+}
+
+impl<P: PeerId> Links<P> {
+    pub(crate) const fn new() -> Self {
+        Self { places: BTreeMap::new(), links: Vec::new(), vacant: Vec::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(crate) fn contains_key(&self, peer: &P) -> bool {
+        self.places.contains_key(peer)
+    }
+
+    pub(crate) fn place(&self, peer: &P) -> Option<u32> {
+        self.places.get(peer).copied()
+    }
+
+    /// Whose link is in a place.
+    pub(crate) fn peer_at(&self, place: u32) -> Option<P> {
+        self.links.get(place as usize)?.as_ref().map(|(peer, _)| *peer)
+    }
+
+    pub(crate) fn at(&self, place: u32) -> Option<&Link> {
+        self.links.get(place as usize)?.as_ref().map(|(_, link)| link)
+    }
+
+    pub(crate) fn get(&self, peer: &P) -> Option<&Link> {
+        self.at(self.place(peer)?)
+    }
+
+    pub(crate) fn get_mut(&mut self, peer: &P) -> Option<&mut Link> {
+        let place = self.place(peer)?;
+        self.links.get_mut(place as usize)?.as_mut().map(|(_, link)| link)
+    }
+
+    /// Adds a link to a peer that has none.
+    pub(crate) fn insert(&mut self, peer: P, link: Link) {
+        debug_assert!(!self.contains_key(&peer), "two links to one peer");
+        let place = match self.vacant.pop() {
+            Some(place) => {
+                self.links[place as usize] = Some((peer, link));
+                place
+            }
+            None => {
+                // Links are few and large: doubling would waste more than it saves.
+                if self.links.len() == self.links.capacity() {
+                    self.links.reserve_exact(self.links.len() / 4 + 2);
+                }
+                self.links.push(Some((peer, link)));
+                self.links.len() as u32 - 1
+            }
+        };
+        self.places.insert(peer, place);
+    }
+
+    /// Forgets a link; returns where it was.
+    pub(crate) fn remove(&mut self, peer: &P) -> Option<u32> {
+        let place = self.places.remove(peer)?;
+        self.links[place as usize] = None;
+        let rank = self.vacant.partition_point(|&other| other > place);
+        self.vacant.insert(rank, place);
+        // The lowest places are taken first, so a rush of short-lived links leaves no trace.
+        while self.links.last().is_some_and(Option::is_none) {
+            self.links.pop();
+            self.vacant.remove(0);
+        }
+        let room = self.links.len() + self.links.len() / 4 + 2;
+        if self.links.capacity() > room * 3 / 2 {
+            self.links.shrink_to(room);
+        }
+        Some(place)
+    }
+
+    /// All links, in the order of their places.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&P, &Link)> {
+        self.links.iter().flatten().map(|(peer, link)| (peer, link))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,19 +148,20 @@ impl Link {
 
     /// Notes a frame beyond the budget. True, once in a second, if it is far beyond: twice the rate on top of it.
     pub(crate) fn is_gross(&mut self, config: &LinkConfig, now: Instant) -> bool {
-        let excess = &mut self.budget.excess;
-        if now - excess.0 >= Duration::from_secs(1) {
-            *excess = (now, 0);
+        let flood = self.budget.flood(now);
+        if now - flood.since >= Duration::from_secs(1) {
+            (flood.since, flood.excess) = (now, 0);
         }
-        excess.1 = excess.1.saturating_add(1);
-        excess.1 == config.inbound_frames_per_s.saturating_mul(2)
+        flood.excess = flood.excess.saturating_add(1);
+        flood.excess == config.inbound_frames_per_s.saturating_mul(2)
     }
 
     /// Whether this flood was not reported yet.
     pub(crate) fn report_flood(&mut self, now: Instant) -> bool {
-        let first = self.budget.reported.is_none_or(|at| now - at >= Duration::from_secs(1));
+        let flood = self.budget.flood(now);
+        let first = flood.reported.is_none_or(|at| now - at >= Duration::from_secs(1));
         if first {
-            self.budget.reported = Some(now);
+            flood.reported = Some(now);
         }
         first
     }
@@ -84,19 +177,31 @@ impl Link {
 }
 
 /// What a peer may still send: two token buckets in microseconds of their rates, so that no remainder is ever lost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct InboundBudget {
     /// The time at which the frames, and the bytes, received so far would have been due at the allowed rate.
     frames_due: Instant,
     bytes_due: Instant,
+    /// Once it was exceeded.
+    flood: Option<Box<Flood>>,
+}
+
+/// What a peer sent beyond its budget.
+#[derive(Clone, Copy, Debug)]
+struct Flood {
     reported: Option<Instant>,
-    /// Frames beyond the budget since the second began.
-    excess: (Instant, u32),
+    /// Frames since the second began.
+    excess: u32,
+    since: Instant,
 }
 
 impl InboundBudget {
     fn new(now: Instant) -> Self {
-        Self { frames_due: now, bytes_due: now, reported: None, excess: (now, 0) }
+        Self { frames_due: now, bytes_due: now, flood: None }
+    }
+
+    fn flood(&mut self, now: Instant) -> &mut Flood {
+        self.flood.get_or_insert_with(|| Box::new(Flood { reported: None, excess: 0, since: now }))
     }
 
     /// The generic cell rate algorithm (ITU-T I.371): a frame conforms if what came before it is due no later than a burst
@@ -119,6 +224,33 @@ impl InboundBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_table_equals_a_map(steps in prop::collection::vec((any::<bool>(), 0u64..12), 0..200)) {
+            let mut links = Links::new();
+            let mut model = BTreeMap::new();
+            for (step, (add, peer)) in steps.into_iter().enumerate() {
+                let now = Instant::from_micros(step as u64);
+                if !add {
+                    prop_assert_eq!(links.remove(&peer).is_some(), model.remove(&peer).is_some());
+                } else if !model.contains_key(&peer) {
+                    links.insert(peer, Link::new(LinkState::Up, false, &LinkConfig::default(), now));
+                    model.insert(peer, now);
+                }
+                prop_assert_eq!(links.len(), model.len());
+                for (peer, &used) in &model {
+                    prop_assert_eq!(links.get(peer).map(|link| link.used), Some(used));
+                    prop_assert_eq!(links.place(peer).and_then(|place| links.peer_at(place)), Some(*peer));
+                }
+                let listed: BTreeMap<_, _> = links.iter().map(|(&peer, link)| (peer, link.used)).collect();
+                prop_assert_eq!(&listed, &model);
+                // What is vacant is below what is not.
+                prop_assert!(links.links.last().is_none_or(Option::is_some));
+            }
+        }
+    }
 
     #[test]
     fn a_flood_is_cut_to_the_budget() {

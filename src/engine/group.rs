@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Engine, Joined, check_retention};
+use super::{Engine, check_retention};
 use crate::error::CommandError;
 use crate::id::{SwarmId, SwarmTag};
 use crate::stats::GroupStats;
@@ -90,8 +90,7 @@ impl<P: WirePeer> Engine<P> {
     }
 
     fn begin_group(&mut self, swarm: SwarmId, tag: SwarmTag, group: Group<P>) {
-        self.swarms
-            .insert(tag, Joined { id: swarm, swarm: Swarm::Group(Box::new(group)), wake: None, owner: None });
+        self.add_swarm(tag, swarm, Swarm::Group(Box::new(group)), None);
         self.with_group(tag, |group, now, actions| group.begin(now, actions));
     }
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Engine, TICK, Wake};
+use super::{Engine, TICK};
 use crate::id::SwarmTag;
 use crate::io::{Class, Output};
 use crate::link::{Link, LinkState};
@@ -131,12 +131,11 @@ impl<P: WirePeer> Engine<P> {
 
     /// Forgets a link and all that waits for it, and tells the swarms.
     pub(super) fn drop_link(&mut self, peer: P, now: Instant) {
-        if self.links.remove(&peer).is_none() {
+        if !self.remove_link(&peer) {
             return;
         }
         diagnose!(debug, ?peer, "link dropped");
         self.egress.reset(peer);
-        self.deadlines.set(Wake::Link(peer), None);
         let tags: Vec<_> = self.swarms.keys().copied().collect();
         for tag in tags {
             self.with_swarm(tag, |swarm, _, actions| swarm.peer_lost(peer, now, actions));
@@ -144,8 +143,17 @@ impl<P: WirePeer> Engine<P> {
     }
 
     pub(super) fn schedule_link(&mut self, peer: P) {
-        let deadline = self.links.get(&peer).and_then(|link| link.poll_timeout(&self.config.link));
-        let deadline = deadline.map(|at| at.max(self.now + TICK));
-        self.deadlines.set(Wake::Link(peer), deadline);
+        let Some(place) = self.links.place(&peer) else { return };
+        let deadline = self.links.at(place).and_then(|link| link.poll_timeout(&self.config.link));
+        self.wakes.set_link(place, deadline.map(|at| at.max(self.now + TICK)));
+    }
+
+    /// Forgets a link and its deadline; false if there is none.
+    pub(super) fn remove_link(&mut self, peer: &P) -> bool {
+        let place = self.links.remove(peer);
+        if let Some(place) = place {
+            self.wakes.set_link(place, None);
+        }
+        place.is_some()
     }
 }

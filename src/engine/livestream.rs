@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use bytes::Bytes;
 
-use super::{Engine, Joined};
+use super::Engine;
 use crate::authority::LivestreamTracks;
 use crate::error::CommandError;
 use crate::gossip::PublishOptions;
@@ -124,10 +124,7 @@ impl<P: WirePeer> Engine<P> {
 
     fn begin_livestream(&mut self, swarm: SwarmId, tag: SwarmTag, stream: Livestream<P>) {
         self.joins += 1;
-        self.swarms.insert(
-            tag,
-            Joined { id: swarm, swarm: Swarm::Livestream(Box::new(stream)), wake: None, owner: None },
-        );
+        self.add_swarm(tag, swarm, Swarm::Livestream(Box::new(stream)), None);
         self.with_livestream(tag, |stream, now, actions| stream.begin(now, actions));
     }
 

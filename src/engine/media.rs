@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Engine, Joined};
+use super::Engine;
 use crate::error::CommandError;
 use crate::gossip::PublishOptions;
 use crate::id::{SwarmId, SwarmTag};
@@ -190,7 +190,7 @@ impl<P: WirePeer> Engine<P> {
         self.joins += 1;
         let is_source = stream.is_source();
         let swarm = Swarm::Livestream(Box::new(stream));
-        self.swarms.insert(tag, Joined { id, swarm, wake: None, owner: Some(group) });
+        self.add_swarm(tag, id, swarm, Some(group));
         self.with_livestream(tag, |stream, now, actions| {
             stream.begin(now, actions);
             if is_source {

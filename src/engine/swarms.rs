@@ -1,8 +1,10 @@
 //! Swarms act here, and what they want is carried out.
 
+use alloc::boxed::Box;
+
 use super::outgoing::Outgoing;
-use super::{Engine, Joined, TICK, Wake};
-use crate::id::{Epoch, SwarmTag};
+use super::{Engine, Joined, TICK};
+use crate::id::{Epoch, SwarmId, SwarmTag};
 use crate::io::Event;
 use crate::link::LinkState;
 use crate::swarm::{Swarm, SwarmAction, SwarmActions, Topic};
@@ -19,6 +21,18 @@ impl<P: WirePeer> Engine<P> {
         self.with_swarm(tag, |swarm, now, actions| swarm.with_topic(now, actions, act));
     }
 
+    /// Takes a new swarm in; `owner` is the group whose livestream it is.
+    pub(super) fn add_swarm(
+        &mut self,
+        tag: SwarmTag,
+        id: SwarmId,
+        swarm: Swarm<P>,
+        owner: Option<SwarmTag>,
+    ) {
+        let place = self.wakes.add_swarm(tag);
+        self.swarms.insert(tag, Box::new(Joined { id, swarm, wake: None, place, owner }));
+    }
+
     /// Lets a swarm act, carries out what it wants, and notes when it wants to be woken.
     pub(super) fn with_swarm(
         &mut self,
@@ -32,7 +46,7 @@ impl<P: WirePeer> Engine<P> {
         let wake = joined.swarm.poll_timeout().map(|at| at.max(now + TICK));
         if joined.wake != wake {
             joined.wake = wake;
-            self.deadlines.set(Wake::Swarm(tag), wake);
+            self.wakes.set_swarm(joined.place, wake);
         }
         let count = actions.len();
         for action in actions.drain(..) {
@@ -70,7 +84,7 @@ impl<P: WirePeer> Engine<P> {
                 self.schedule_link(peer);
             }
             SwarmAction::Misbehaved(peer, offence) => self.misbehaved(peer, offence),
-            SwarmAction::Event(event) => match self.swarms.get(&tag) {
+            SwarmAction::Event(event) => match self.swarms.get(&tag).map(|joined| &**joined) {
                 Some(&Joined { id, owner: Some(group), .. }) => {
                     self.with_group(group, |group, _, actions| group.on_stream_event(id, event, actions));
                 }
@@ -85,8 +99,8 @@ impl<P: WirePeer> Engine<P> {
     pub(super) fn forget_swarm(&mut self, tag: SwarmTag) {
         if let Some(joined) = self.swarms.remove(&tag) {
             self.epoch_min = self.epoch_min.max(Epoch(joined.swarm.epoch().0.saturating_add(1)));
+            self.wakes.remove_swarm(joined.place);
         }
-        self.deadlines.set(Wake::Swarm(tag), None);
         self.close_streams_of(tag);
     }
 

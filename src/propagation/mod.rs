@@ -18,3 +18,4 @@ pub use state_sync::{
     TickReport,
 };
 pub use stats::{ClassStats, EgressStats};
+pub(crate) use timers::Timers;

@@ -11,25 +11,33 @@ const NOWHERE: u32 = u32::MAX;
 /// Unlike [`DeadlineIndex`](crate::DeadlineIndex) it allocates only when it grows: its keys are slots, so the places
 /// fit a vector.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Timers {
+pub(crate) struct Timers {
     heap: Vec<(Instant, u32)>,
     places: Vec<u32>,
 }
 
 impl Timers {
     /// The earliest instant.
-    pub(super) fn first(&self) -> Option<Instant> {
+    pub(crate) fn first(&self) -> Option<Instant> {
         self.heap.first().map(|&(at, _)| at)
     }
 
     /// Whether `slot` has an instant.
-    pub(super) fn contains(&self, slot: u32) -> bool {
+    pub(crate) fn contains(&self, slot: u32) -> bool {
         self.places.get(slot as usize).is_some_and(|&place| place != NOWHERE)
     }
 
     /// Sets or moves the instant of `slot`.
-    pub(super) fn set(&mut self, slot: u32, at: Instant) {
-        self.remove(slot);
+    pub(crate) fn set(&mut self, slot: u32, at: Instant) {
+        if self.contains(slot) {
+            let place = self.places[slot as usize] as usize;
+            if self.heap[place].0 != at {
+                self.heap[place].0 = at;
+                let place = self.rise(place);
+                self.sink(place);
+            }
+            return;
+        }
         if self.places.len() <= slot as usize {
             self.places.resize(slot as usize + 1, NOWHERE);
         }
@@ -38,7 +46,7 @@ impl Timers {
     }
 
     /// Forgets the instant of `slot`.
-    pub(super) fn remove(&mut self, slot: u32) {
+    pub(crate) fn remove(&mut self, slot: u32) {
         if !self.contains(slot) {
             return;
         }
@@ -52,7 +60,7 @@ impl Timers {
     }
 
     /// Removes and returns the earliest slot whose instant is at or before `now`.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         let &(at, slot) = self.heap.first()?;
         if at > now {
             return None;

@@ -1,6 +1,8 @@
 //! Which items get in, and which make room for them.
 
-use super::{DropReason, Egress, Hold, Item};
+use alloc::boxed::Box;
+
+use super::{DropReason, Egress, Hold, Item, SPARE_MAX, Waiting};
 use crate::id::PeerId;
 use crate::io::Class;
 use crate::propagation::queue::{NIL, Node};
@@ -19,7 +21,7 @@ impl<P: PeerId, M> Egress<P, M> {
         if item.deadline.is_some_and(|deadline| deadline < self.now) {
             return Err(DropReason::Late);
         }
-        let older = item.key.and_then(|key| peer.keys.get(&key).copied());
+        let older = item.key.and_then(|key| peer.waiting.as_ref()?.keys.get(&key).copied());
         let class = match older {
             Some(older) => item.class.min(self.items.node(older).lane),
             None => item.class,
@@ -62,13 +64,14 @@ impl<P: PeerId, M> Egress<P, M> {
             let older = self.items.node(older);
             (older.bytes as usize, older.lane)
         });
-        let own = peer.queued_bytes - freed + bytes;
+        let own = peer.queued_bytes() - freed + bytes;
         let all = self.queued_bytes - freed + bytes;
         let mut excess = own.saturating_sub(self.config.peer_queue_bytes_max);
         // Others' backlogs may not silence a peer for which no more than a frame waits.
         let shared = all.saturating_sub(self.config.queue_bytes_max);
         excess = excess.max(shared.min(own.saturating_sub(self.frame_bytes_max)));
-        let mut evictable: usize = peer.lanes[class as usize + 1..].iter().map(|lane| lane.bytes).sum();
+        let lower = Class::ALL.into_iter().skip(class as usize + 1);
+        let mut evictable: usize = lower.map(|lower| peer.lane(lower).bytes).sum();
         if freed_from > class {
             evictable -= freed;
         }
@@ -90,14 +93,17 @@ impl<P: PeerId, M> Egress<P, M> {
 
     fn push(&mut self, slot: u32, node: Node<M>) {
         let peer = &mut self.peers[slot as usize];
+        let spare = &mut self.spare;
+        let fresh = || spare.pop().unwrap_or_else(|| Box::new(Waiting::NOTHING));
+        let waiting = peer.waiting.get_or_insert_with(fresh);
         let (class, key, bytes) = (node.lane, node.key, node.bytes as usize);
-        let lane = &mut peer.lanes[class as usize];
+        let lane = &mut waiting.lanes[class as usize];
         let first = lane.is_empty();
         let index = self.items.push(lane, node);
         if let Some(key) = key {
-            peer.keys.insert(key, index);
+            waiting.keys.insert(key, index);
         }
-        peer.queued_bytes += bytes;
+        waiting.bytes += bytes;
         self.queued_bytes += bytes;
         if first {
             if class == Class::Background {
@@ -108,29 +114,32 @@ impl<P: PeerId, M> Egress<P, M> {
     }
 
     fn replace(&mut self, slot: u32, index: u32, node: Node<M>) {
-        let peer = &mut self.peers[slot as usize];
-        let lane = &mut peer.lanes[node.lane as usize];
+        let Some(waiting) = &mut self.peers[slot as usize].waiting else { return };
+        let lane = &mut waiting.lanes[node.lane as usize];
         let (before, after) = (self.items.node(index).bytes as usize, node.bytes as usize);
         self.items.replace(lane, index, node);
-        peer.queued_bytes = peer.queued_bytes - before + after;
+        waiting.bytes = waiting.bytes - before + after;
         self.queued_bytes = self.queued_bytes - before + after;
     }
 
     pub(super) fn take_head(&mut self, slot: u32, class: Class) -> Option<(usize, M)> {
-        let index = self.peers[slot as usize].lanes[class as usize].head;
+        let index = self.peers[slot as usize].lane(class).head;
         if index == NIL { None } else { self.take(slot, index) }
     }
 
     pub(super) fn take(&mut self, slot: u32, index: u32) -> Option<(usize, M)> {
         let peer = &mut self.peers[slot as usize];
+        let waiting = peer.waiting.as_mut()?;
         let node = self.items.node(index);
         let (bytes, class) = (node.bytes as usize, node.lane);
         if let Some(key) = node.key {
-            peer.keys.remove(&key);
+            waiting.keys.remove(&key);
         }
-        peer.queued_bytes -= bytes;
+        waiting.bytes -= bytes;
         self.queued_bytes -= bytes;
-        let message = self.items.remove(&mut peer.lanes[class as usize], index)?;
+        let message = self.items.remove(&mut waiting.lanes[class as usize], index)?;
+        let empty = peer.waiting.take_if(|waiting| waiting.bytes == 0);
+        self.spare.extend(empty.filter(|_| self.spare.len() < SPARE_MAX));
         Some((bytes, message))
     }
 }

@@ -30,14 +30,15 @@ impl<P: PeerId, M> Egress<P, M> {
         }
         while let Some(slot) = self.aging.pop_due(self.now) {
             let peer = &mut self.peers[slot as usize];
-            if peer.lanes[Class::Background as usize].is_empty() {
+            let Some(waiting) = peer.waiting.as_ref() else { continue };
+            if waiting.lanes[Class::Background as usize].is_empty() {
                 continue;
             }
-            if self.now >= peer.background_since + AGING_STEP * (u32::from(peer.raised) + 1) {
+            if self.now >= waiting.background_since + AGING_STEP * (u32::from(peer.raised) + 1) {
                 peer.raised += 1;
             }
             if peer.raised < 2 {
-                let next = peer.background_since + AGING_STEP * (u32::from(peer.raised) + 1);
+                let next = waiting.background_since + AGING_STEP * (u32::from(peer.raised) + 1);
                 self.aging.set(slot, next);
             }
             self.enter_rings(slot);
@@ -46,7 +47,9 @@ impl<P: PeerId, M> Egress<P, M> {
 
     pub(super) fn background_moved(&mut self, slot: u32) {
         let peer = &mut self.peers[slot as usize];
-        peer.background_since = self.now;
+        if let Some(waiting) = &mut peer.waiting {
+            waiting.background_since = self.now;
+        }
         peer.raised = 0;
         if !self.aging.contains(slot) {
             self.aging.set(slot, self.now + AGING_STEP);
@@ -134,7 +137,7 @@ impl<P: PeerId, M> Egress<P, M> {
 
     fn drop_late(&mut self, slot: u32, class: Class) {
         loop {
-            let head = self.peers[slot as usize].lanes[class as usize].head;
+            let head = self.peers[slot as usize].lane(class).head;
             if head == NIL || self.items.node(head).deadline >= self.now {
                 return;
             }
@@ -148,9 +151,9 @@ impl<P: PeerId, M> Egress<P, M> {
     pub(super) fn wanted(&self, slot: u32, class: Class) -> usize {
         let peer = &self.peers[slot as usize];
         let waiting = if class <= Class::Urgent {
-            peer.lanes[Class::Control as usize].bytes + peer.lanes[Class::Urgent as usize].bytes
+            peer.lane(Class::Control).bytes + peer.lane(Class::Urgent).bytes
         } else {
-            peer.queued_bytes
+            peer.queued_bytes()
         };
         self.frame_bytes_max.min(self.frame_header_bytes + waiting)
     }
@@ -198,7 +201,7 @@ impl<P: PeerId, M> Egress<P, M> {
             lead += self.send_head(slot, Class::Background, &mut left, frame).unwrap_or(0);
         }
         for next in [class].into_iter().chain(Class::ALL.into_iter().filter(|&next| next != class)) {
-            if next != class && self.peers[slot as usize].queued_bytes == 0 {
+            if next != class && self.peers[slot as usize].queued_bytes() == 0 {
                 // Mostly there is one item.
                 break;
             }
@@ -234,7 +237,7 @@ impl<P: PeerId, M> Egress<P, M> {
     /// Moves the head of a lane into `frame` if it fits what is `left`.
     fn send_head(&mut self, slot: u32, class: Class, left: &mut usize, frame: &mut Vec<M>) -> Option<usize> {
         self.drop_late(slot, class);
-        let head = self.peers[slot as usize].lanes[class as usize].head;
+        let head = self.peers[slot as usize].lane(class).head;
         if head == NIL || self.items.node(head).bytes as usize > *left {
             return None;
         }

@@ -148,19 +148,19 @@ impl Model {
             let held = &machine.peers[slot as usize];
             let mut kept = Vec::new();
             for class in Class::ALL {
-                let mut index = held.lanes[class as usize].head;
+                let mut index = held.lane(class).head;
                 let mut bytes = 0;
                 while index != NIL {
                     let node = machine.items.node(index);
                     assert_eq!(node.lane, class);
                     if let Some(key) = node.key {
-                        assert_eq!(held.keys.get(&key), Some(&index));
+                        assert_eq!(held.waiting.as_ref().and_then(|waiting| waiting.keys.get(&key)), Some(&index));
                     }
                     bytes += node.bytes as usize;
                     kept.push((class, node.bytes as usize, node.key, node.deadline));
                     index = node.next;
                 }
-                assert_eq!(bytes, held.lanes[class as usize].bytes);
+                assert_eq!(bytes, held.lane(class).bytes);
             }
             let mut expected = party.items.clone();
             expected.sort_by_key(|item| item.class);
@@ -178,8 +178,9 @@ impl Model {
             assert_eq!(kept.next(), None, "items out of nowhere");
             self.late += gone.len() as u64;
             party.items.retain(|item| !gone.contains(&item.message));
-            assert_eq!(held.queued_bytes, party.bytes(|_| true));
-            assert_eq!(held.keys.len(), party.items.iter().filter(|item| item.key.is_some()).count());
+            assert_eq!(held.queued_bytes(), party.bytes(|_| true));
+            let keys = held.waiting.as_ref().map_or(0, |waiting| waiting.keys.len());
+            assert_eq!(keys, party.items.iter().filter(|item| item.key.is_some()).count());
         }
         let all: usize = self.parties.values().map(|party| party.bytes(|_| true)).sum();
         assert_eq!(machine.queued_bytes(), all);
