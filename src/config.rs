@@ -1,6 +1,7 @@
 //! Everything that can be set, with its meaning, unit, range, default, and why.
 
 mod defence;
+mod shared;
 
 use core::time::Duration;
 
@@ -8,6 +9,7 @@ use crate::error::ConfigError;
 use crate::id::Epoch;
 
 pub use defence::{BudgetConfig, ScoreConfig};
+pub(crate) use shared::{SharedGossip, SharedMembership};
 
 /// The configuration of an [`Engine`](crate::Engine).
 ///

@@ -12,6 +12,7 @@ mod wakes;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -45,7 +46,7 @@ use wakes::{Wake, Wakes};
 #[derive(Debug)]
 pub struct Engine<P: WirePeer> {
     local: P,
-    config: Config,
+    config: Arc<Config>,
     seed: Seed,
     now: Instant,
     links: Links<P>,
@@ -102,11 +103,17 @@ const TICK: Duration = Duration::from_micros(1);
 impl<P: WirePeer> Engine<P> {
     /// An engine for the peer `local`, without swarms or links.
     ///
-    /// `seed` is its only randomness: 32 bytes of entropy in production. `now` is the present in the host's own time.
+    /// Many engines in one process may share one configuration: give each a clone of the `Arc`. `seed` is its only randomness: 32 bytes of entropy in production. `now` is the present in the host's own time.
     ///
     /// # Errors
     /// The first field of `config` outside its range.
-    pub fn new(local: P, config: Config, seed: Seed, now: Instant) -> Result<Self, ConfigError> {
+    pub fn new(
+        local: P,
+        config: impl Into<Arc<Config>>,
+        seed: Seed,
+        now: Instant,
+    ) -> Result<Self, ConfigError> {
+        let config = config.into();
         config.validate()?;
         Ok(Self {
             local,

@@ -40,7 +40,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::authority::SignedBody;
-use crate::config::{GossipConfig, GossipMode};
+use crate::config::{GossipConfig, GossipMode, SharedGossip};
 use crate::id::{Epoch, Priority, StateId};
 use crate::io::{Class, LagReason, Offence};
 use crate::log::{Log, LogLimits, RangeSet, Receipt, Retention, SourceIndex};
@@ -140,7 +140,7 @@ pub struct Gossip<P: WirePeer> {
     local: P,
     epoch: Epoch,
     next_sequence: u64,
-    config: GossipConfig,
+    config: SharedGossip,
     supersedes: bool,
     log: Log<P>,
     peers: Peers<P>,
@@ -169,6 +169,18 @@ impl<P: WirePeer> Gossip<P> {
         local: P,
         epoch: Epoch,
         config: GossipConfig,
+        retention: Retention,
+        frame_bytes_max: usize,
+        seed: Seed,
+    ) -> Self {
+        Self::with_shared(local, epoch, config.into(), retention, frame_bytes_max, seed)
+    }
+
+    /// As [`Self::new`], with a configuration that others have, too.
+    pub(crate) fn with_shared(
+        local: P,
+        epoch: Epoch,
+        config: SharedGossip,
         retention: Retention,
         frame_bytes_max: usize,
         seed: Seed,

@@ -11,57 +11,76 @@ use crate::wire::ViewEntry;
 /// The passive view: a bounded sample of the swarm, with ages (Cyclon; Voulgaris, Gavidia, van Steen 2005).
 #[derive(Debug)]
 pub(super) struct Passive<P> {
-    entries: Vec<ViewEntry<P>>,
+    peers: Vec<P>,
+    /// Of each: rounds of shuffles since there was news. Apart from the names, because together they would take up to twice
+    /// the room.
+    ages: Vec<u8>,
     max: usize,
 }
 
 impl<P: PeerId> Passive<P> {
     pub(super) fn new(max: usize) -> Self {
-        Self { entries: Vec::new(), max }
+        Self { peers: Vec::new(), ages: Vec::new(), max }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.peers.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = P> + '_ {
-        self.entries.iter().map(|entry| entry.peer)
+        self.peers.iter().copied()
     }
 
     /// Adds or renews a peer; the oldest entry makes room.
     pub(super) fn add(&mut self, peer: P, age: u8) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.peer == peer) {
-            entry.age = entry.age.min(age);
+        if let Some(place) = self.place(peer) {
+            self.ages[place] = self.ages[place].min(age);
             return;
         }
-        if self.entries.len() >= self.max {
-            let oldest = self.entries.iter().enumerate().max_by_key(|(_, entry)| entry.age);
+        if self.len() >= self.max {
+            let oldest = self.ages.iter().enumerate().max_by_key(|&(_, age)| age);
             if let Some((place, _)) = oldest {
-                self.entries.swap_remove(place);
+                self.remove_at(place);
             }
         }
-        self.entries.push(ViewEntry { peer, age });
+        if self.len() == self.peers.capacity() {
+            let more = self.len() / 2 + 4;
+            self.peers.reserve_exact(more);
+            self.ages.reserve_exact(more);
+        }
+        self.peers.push(peer);
+        self.ages.push(age);
     }
 
     pub(super) fn remove(&mut self, peer: P) {
-        if let Some(place) = self.entries.iter().position(|entry| entry.peer == peer) {
-            self.entries.swap_remove(place);
+        if let Some(place) = self.place(peer) {
+            self.remove_at(place);
         }
+    }
+
+    fn place(&self, peer: P) -> Option<usize> {
+        self.peers.iter().position(|&other| other == peer)
+    }
+
+    fn remove_at(&mut self, place: usize) {
+        self.peers.swap_remove(place);
+        self.ages.swap_remove(place);
     }
 
     /// One more round of shuffles without news.
     pub(super) fn grow_older(&mut self) {
-        for entry in &mut self.entries {
-            entry.age = entry.age.saturating_add(1);
+        for age in &mut self.ages {
+            *age = age.saturating_add(1);
         }
     }
 
     /// At most `count` entries at random.
     pub(super) fn sample(&self, count: usize, rng: &mut Rng) -> Vec<ViewEntry<P>> {
-        let mut entries = self.entries.clone();
+        let entries = self.peers.iter().zip(&self.ages);
+        let mut entries: Vec<_> = entries.map(|(&peer, &age)| ViewEntry { peer, age }).collect();
         let count = count.min(entries.len());
         for place in 0..count {
-            entries.swap(place, place + rng.below(self.entries.len() - place));
+            entries.swap(place, place + rng.below(self.len() - place));
         }
         entries.truncate(count);
         entries
@@ -73,7 +92,7 @@ impl<P: PeerId> Passive<P> {
 
     /// A fitting peer of which there was news in the last `age_max` rounds.
     pub(super) fn pick_young(&self, age_max: u8, rng: &mut Rng, fits: impl Fn(P) -> bool) -> Option<P> {
-        let young = self.entries.iter().filter(|entry| entry.age <= age_max).map(|entry| entry.peer);
+        let young = self.peers.iter().zip(&self.ages).filter(|&(_, &age)| age <= age_max).map(|(&peer, _)| peer);
         let fitting: Vec<_> = young.filter(|&peer| fits(peer)).collect();
         rng.pick(&fitting).copied()
     }

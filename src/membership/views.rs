@@ -16,7 +16,7 @@ use core::time::Duration;
 use self::defence::{Parted, Prefixes};
 use self::swap::Swaps;
 use super::passive::{Passive, Remembered};
-use crate::config::MembershipConfig;
+use crate::config::{MembershipConfig, SharedMembership};
 use crate::id::SwarmId;
 use crate::rng::{Rng, Seed};
 use crate::stats::ViewStats;
@@ -60,7 +60,7 @@ pub enum ViewAction<P> {
 pub struct Views<P> {
     local: P,
     swarm: SwarmId,
-    config: MembershipConfig,
+    config: SharedMembership,
     /// Peers that fit into one message.
     list_max: usize,
     rng: Rng,
@@ -158,6 +158,18 @@ impl<P: WirePeer> Views<P> {
         local: P,
         swarm: SwarmId,
         config: MembershipConfig,
+        frame_bytes_max: usize,
+        seed: Seed,
+        now: Instant,
+    ) -> Self {
+        Self::with_shared(local, swarm, config.into(), frame_bytes_max, seed, now)
+    }
+
+    /// As [`Self::new`], with a configuration that others have, too.
+    pub(crate) fn with_shared(
+        local: P,
+        swarm: SwarmId,
+        config: SharedMembership,
         frame_bytes_max: usize,
         seed: Seed,
         now: Instant,

@@ -5,6 +5,7 @@ mod flood;
 mod tally;
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
@@ -218,6 +219,8 @@ pub struct DelayMs {
 
 struct Run<'a> {
     scene: &'a TopicScene,
+    /// All nodes share it.
+    config: Arc<Config>,
     probe: &'a mut dyn Probe,
     world: World<Engine<NodeId>, Tally>,
     rng: Rng,
@@ -240,6 +243,7 @@ impl<'a> Run<'a> {
         let end = Instant::ZERO + JOIN_SPAN + CALM + publishing + scene.partition.unwrap_or_default();
         Self {
             scene,
+            config: Arc::new(scene.config.clone()),
             probe,
             world,
             rng: Rng::new(seed.fork(u64::MAX - 1)),
@@ -524,11 +528,13 @@ impl<'a> Run<'a> {
 
     /// A new node, which joins through the contact.
     fn add(&mut self) -> NodeId {
-        let scene = self.scene;
+        let (scene, shared) = (self.scene, &self.config);
         let node = self.world.add(|birth| {
             let Birth { node, seed, now, life } = birth;
-            let mut config = scene.config.clone();
-            config.epoch = Epoch(life);
+            let mut config = Arc::clone(shared);
+            if config.epoch != Epoch(life) {
+                Arc::make_mut(&mut config).epoch = Epoch(life);
+            }
             let mut engine =
                 Engine::new(node, config, seed, now).expect("the scene's configuration is valid");
             let contact = (node != 0).then_some(0);

@@ -54,7 +54,8 @@ pub struct Birth {
 }
 
 pub(super) struct Node<H> {
-    pub(super) host: Option<H>,
+    /// In a box: a world grows by doubling, and hosts are large.
+    pub(super) host: Option<Box<H>>,
     pub(super) life: u32,
     pub(super) group: u8,
     pub(super) fault: Option<Box<Fault>>,
@@ -219,7 +220,7 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
 
     /// The host of `node`, or `None` if it is down.
     pub fn host(&self, node: NodeId) -> Option<&H> {
-        self.nodes.get(index_of(node))?.host.as_ref()
+        self.nodes.get(index_of(node))?.host.as_deref()
     }
 
     /// Calls `command` on a host, as its application would, and then drains it. `None` if it is down.
@@ -233,7 +234,7 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
     /// The nodes that run, in order.
     pub fn hosts(&self) -> impl Iterator<Item = (NodeId, &H)> + '_ {
         let nodes = self.nodes.iter().enumerate();
-        nodes.filter_map(|(index, node)| Some((index as NodeId, node.host.as_ref()?)))
+        nodes.filter_map(|(index, node)| Some((index as NodeId, node.host.as_deref()?)))
     }
 
     /// Whether `node` runs.
@@ -341,7 +342,7 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
         let (node, now) = (index as NodeId, self.now);
         let life = self.nodes[index].life;
         let seed = self.seed.fork(u64::from(life) << 32 | node);
-        self.nodes[index].host = Some(make(Birth { node, life, seed, now }));
+        self.nodes[index].host = Some(Box::new(make(Birth { node, life, seed, now })));
         self.observer.started(node, now);
         self.settle(index);
     }
@@ -379,7 +380,7 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
         }
         host.handle_timeout(now);
         self.drain(index);
-        let deadline = self.nodes[index].host.as_ref().and_then(Host::poll_timeout);
+        let deadline = self.nodes[index].host.as_ref().and_then(|host| host.poll_timeout());
         assert!(
             deadline.is_none_or(|deadline| deadline > now),
             "node {index} would spin at {now:?}: after handle_timeout and a drain its deadline is {deadline:?}, \
@@ -412,7 +413,7 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
     }
 
     fn drain(&mut self, index: usize) {
-        while let Some(output) = self.nodes[index].host.as_mut().and_then(Host::poll_output) {
+        while let Some(output) = self.nodes[index].host.as_mut().and_then(|host| host.poll_output()) {
             match output {
                 Output::Send { to, frame, class } => self.send(index, to, frame, class),
                 Output::Connect { peer } => self.connect(index, peer),

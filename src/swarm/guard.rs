@@ -31,11 +31,13 @@ use crate::wire::{Data, WirePeer};
 /// let guard = Guard::new().authority(only_ann);
 /// ```
 pub struct Guard<P> {
-    authority: Option<AuthoritySet<P>>,
-    keys: Option<Keys<P>>,
-    budget: VerifyBudget<P>,
+    // In boxes, because most topics have none.
+    authority: Option<Box<AuthoritySet<P>>>,
+    keys: Option<Box<Keys<P>>>,
+    /// Once it is needed or set.
+    budget: Option<Box<VerifyBudget<P>>>,
     scratch: Vec<u8>,
-    seals: Option<Seals<P>>,
+    seals: Option<Box<Seals<P>>>,
     hasher: Option<Box<dyn ChunkHasher + Send>>,
 }
 
@@ -63,7 +65,7 @@ impl<P: PeerId> Guard<P> {
         Self {
             authority: None,
             keys: None,
-            budget: VerifyBudget::new(VerifyLimits::default()),
+            budget: None,
             scratch: Vec::new(),
             seals: None,
             hasher: None,
@@ -73,7 +75,7 @@ impl<P: PeerId> Guard<P> {
     /// The same, with these rights. The set must be made for the topic's swarm.
     #[must_use]
     pub fn authority(mut self, set: AuthoritySet<P>) -> Self {
-        self.authority = Some(set);
+        self.authority = Some(Box::new(set));
         self
     }
 
@@ -85,14 +87,14 @@ impl<P: PeerId> Guard<P> {
         signer: impl Signer + Send + 'static,
         verifier: impl Verifier<P> + Send + 'static,
     ) -> Self {
-        self.keys = Some(Keys { signer: Some(Box::new(signer)), verifier: Box::new(verifier) });
+        self.keys = Some(Box::new(Keys { signer: Some(Box::new(signer)), verifier: Box::new(verifier) }));
         self
     }
 
     /// The same for a member of a signed topic that only listens and relays.
     #[must_use]
     pub fn verified(mut self, verifier: impl Verifier<P> + Send + 'static) -> Self {
-        self.keys = Some(Keys { signer: None, verifier: Box::new(verifier) });
+        self.keys = Some(Box::new(Keys { signer: None, verifier: Box::new(verifier) }));
         self
     }
 
@@ -100,7 +102,7 @@ impl<P: PeerId> Guard<P> {
     /// All viewers need it, the source with a signer.
     #[must_use]
     pub fn sealed(mut self, seals: Seals<P>) -> Self {
-        self.seals = Some(seals);
+        self.seals = Some(Box::new(seals));
         self
     }
 
@@ -115,7 +117,7 @@ impl<P: PeerId> Guard<P> {
     /// The same, with other bounds on what verification may cost.
     #[must_use]
     pub fn verify_limits(mut self, limits: VerifyLimits) -> Self {
-        self.budget = VerifyBudget::new(limits);
+        self.budget = Some(Box::new(VerifyBudget::new(limits)));
         self
     }
 }
@@ -128,11 +130,11 @@ impl<P: PeerId> Default for Guard<P> {
 
 impl<P: WirePeer> Guard<P> {
     pub(crate) fn set(&self) -> Option<&AuthoritySet<P>> {
-        self.authority.as_ref()
+        self.authority.as_deref()
     }
 
     pub(crate) fn set_mut(&mut self) -> Option<&mut AuthoritySet<P>> {
-        self.authority.as_mut()
+        self.authority.as_deref_mut()
     }
 
     pub(crate) fn may_publish(&self, local: P, state: StateId, now: Instant) -> Result<(), WriteRefusal> {
@@ -141,7 +143,7 @@ impl<P: WirePeer> Guard<P> {
 
     /// What seals media frames, for the relay.
     pub(crate) fn take_seals(&mut self) -> Option<Seals<P>> {
-        self.seals.take()
+        self.seals.take().map(|seals| *seals)
     }
 
     /// Whether updates of this node can be signed, if they must be.
@@ -209,7 +211,8 @@ impl<P: WirePeer> Guard<P> {
         if data.signature.is_empty() {
             return Verdict::Forged(Offence::BadSignature);
         }
-        if !self.budget.take(from, 1, now) {
+        let fresh = || Box::new(VerifyBudget::new(VerifyLimits::default()));
+        if !self.budget.get_or_insert_with(fresh).take(from, 1, now) {
             return Verdict::Postpone;
         }
         self.scratch.clear();
@@ -226,7 +229,7 @@ impl<P: WirePeer> Guard<P> {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.authority.as_ref().and_then(AuthoritySet::poll_timeout)
+        self.authority.as_deref().and_then(AuthoritySet::poll_timeout)
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, changes: &mut Vec<AuthorityChange<P>>) {

@@ -1,6 +1,7 @@
 //! A topic: many writers, gossip among neighbours that membership finds.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -81,22 +82,31 @@ impl<P: WirePeer> Topic<P> {
         local: P,
         swarm: SwarmId,
         epoch: Epoch,
-        config: &Config,
+        config: &Arc<Config>,
         options: &TopicOptions<P>,
         mut guard: Guard<P>,
         seed: Seed,
         now: Instant,
     ) -> Self {
-        let mut gossip = config.gossip.clone();
-        gossip.mode = options.mode.unwrap_or(gossip.mode);
-        let frame_bytes_max = config.frame_bytes_max;
-        let mut gossip = Gossip::new(local, epoch, gossip, options.retention, frame_bytes_max, seed.fork(2));
+        let mut gossip = Arc::clone(config);
+        if let Some(mode) = options.mode.filter(|&mode| mode != gossip.gossip.mode) {
+            Arc::make_mut(&mut gossip).gossip.mode = mode;
+        }
+        let (gossip, retention, frame_bytes_max) = (gossip.into(), options.retention, config.frame_bytes_max);
+        let mut gossip = Gossip::with_shared(local, epoch, gossip, retention, frame_bytes_max, seed.fork(2));
         if guard.is_signed() {
             gossip.sign_chunks(guard.take_hasher());
         }
         Self {
             swarm,
-            views: Views::new(local, swarm, config.membership.clone(), frame_bytes_max, seed.fork(1), now),
+            views: Views::with_shared(
+                local,
+                swarm,
+                Arc::clone(config).into(),
+                frame_bytes_max,
+                seed.fork(1),
+                now,
+            ),
             gossip: gossip.with_limits(config.budget.clone(), config.score.clone()),
             guard,
             guard_stats: GuardStats::default(),

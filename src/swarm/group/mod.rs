@@ -27,6 +27,7 @@ mod spread;
 mod talk;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -122,7 +123,7 @@ impl<P: WirePeer> Group<P> {
         local: P,
         swarm: SwarmId,
         epoch: Epoch,
-        config: &Config,
+        config: &Arc<Config>,
         options: &GroupOptions,
         guard: Guard<P>,
         seed: Seed,
@@ -141,7 +142,7 @@ impl<P: WirePeer> Group<P> {
         local: P,
         swarm: SwarmId,
         epoch: Epoch,
-        config: &Config,
+        config: &Arc<Config>,
         options: &JoinGroupOptions<P>,
         guard: Guard<P>,
         seed: Seed,
@@ -158,7 +159,7 @@ impl<P: WirePeer> Group<P> {
         local: P,
         swarm: SwarmId,
         epoch: Epoch,
-        config: &Config,
+        config: &Arc<Config>,
         topic: TopicOptions<P>,
         guard: Guard<P>,
         seed: Seed,

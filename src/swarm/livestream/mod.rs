@@ -5,6 +5,7 @@ mod planning;
 mod tracker;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -74,7 +75,7 @@ impl<P: WirePeer> Livestream<P> {
         local: P,
         swarm: SwarmId,
         epoch: Epoch,
-        config: &Config,
+        config: &Arc<Config>,
         options: &BroadcastOptions<P>,
         mut guard: Guard<P>,
         seed: Seed,
@@ -119,7 +120,7 @@ impl<P: WirePeer> Livestream<P> {
         local: P,
         swarm: SwarmId,
         epoch: Epoch,
-        config: &Config,
+        config: &Arc<Config>,
         options: &WatchOptions<P>,
         mut guard: Guard<P>,
         seed: Seed,
@@ -155,7 +156,7 @@ impl<P: WirePeer> Livestream<P> {
         local: P,
         swarm: SwarmId,
         epoch: Epoch,
-        config: &Config,
+        config: &Arc<Config>,
         options: &BroadcastOptions<P>,
         source: P,
         seed: Seed,
@@ -176,7 +177,7 @@ impl<P: WirePeer> Livestream<P> {
         swarm: SwarmId,
         epoch: Epoch,
         source: P,
-        config: &Config,
+        config: &Arc<Config>,
         chat: Option<Vec<P>>,
         guard: Guard<P>,
         seed: Seed,
