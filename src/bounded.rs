@@ -63,7 +63,7 @@ impl<T> BoundedQueue<T> {
 /// Steady work does not allocate.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rush {
-    peak: usize,
+    peak: u32,
     uses: u32,
 }
 
@@ -76,10 +76,10 @@ const KEPT: usize = 4;
 impl Rush {
     /// `list` is empty now and held `count` items before.
     pub(crate) fn passed<T>(&mut self, list: &mut Vec<T>, count: usize) {
-        self.peak = self.peak.max(count);
+        self.peak = self.peak.max(u32::try_from(count).unwrap_or(u32::MAX));
         self.uses += 1;
         if self.uses >= USES {
-            let usual = self.peak.next_power_of_two().max(KEPT);
+            let usual = (self.peak as usize).next_power_of_two().max(KEPT);
             if list.capacity() > usual {
                 list.shrink_to(usual);
             }

@@ -34,7 +34,7 @@ use crate::stats::EngineStats;
 use crate::swarm::{Guard, Swarm, SwarmActions, Topic, TopicOptions};
 use crate::time::Instant;
 use crate::wire::{
-    self, ForestMessage, FrameReader, GroupMessage, LinkMessage, MembershipMessage, Message, WirePeer,
+    self, ForestMessage, FrameReader, GroupMessage, MembershipMessage, Message, WirePeer,
 };
 
 use outgoing::Outgoing;
@@ -556,40 +556,6 @@ impl<P: WirePeer> Engine<P> {
             Message::Group(message) => {
                 self.with_group(tag, |group, now, actions| group.handle_group(from, message, now, actions));
             }
-        }
-    }
-
-    fn on_link_message(&mut self, from: P, message: LinkMessage, now: Instant) {
-        match message {
-            LinkMessage::Ping { token } => {
-                self.send(from, SwarmTag(0), Message::Link(LinkMessage::Pong { token }), Class::Control, now);
-                // Only neighbours are pinged. One that is none here holds half a link, and would for as long as we answer.
-                if self.links.get(&from).is_some_and(|link| link.holders == 0) {
-                    let tags: Vec<_> = self.swarms.keys().copied().collect();
-                    for tag in tags {
-                        self.with_swarm(tag, |swarm, now, actions| swarm.refuse_stranger(from, now, actions));
-                    }
-                }
-            }
-            LinkMessage::Pong { token } => {
-                let Some(link) = self.links.get_mut(&from) else { return };
-                if link.liveness.on_pong(token, now) {
-                    let loss = link.liveness.take_loss();
-                    self.spread_rtt(from);
-                    if loss {
-                        self.swarms.values_mut().for_each(|joined| joined.swarm.note_loss(now));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Tells every swarm what is known of the link's delay.
-    fn spread_rtt(&mut self, peer: P) {
-        let Some(link) = self.links.get(&peer) else { return };
-        let Some((rtt, deviation)) = link.liveness.rtt() else { return };
-        for joined in self.swarms.values_mut() {
-            joined.swarm.set_rtt(peer, rtt, deviation);
         }
     }
 

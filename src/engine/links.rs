@@ -115,6 +115,45 @@ impl<P: WirePeer> Engine<P> {
         self.schedule_link(peer);
     }
 
+    pub(super) fn on_link_message(&mut self, from: P, message: LinkMessage, now: Instant) {
+        match message {
+            LinkMessage::Ping { token } => {
+                self.send(from, SwarmTag(0), Message::Link(LinkMessage::Pong { token }), Class::Control, now);
+                let Some(link) = self.links.get_mut(&from) else { return };
+                if link.holders > 0 {
+                    link.liveness.on_ping(now);
+                    self.schedule_link(from);
+                } else {
+                    // Only neighbours are pinged. One that is none here holds half a link, and would for as long as we answer.
+                    let tags: Vec<_> = self.swarms.keys().copied().collect();
+                    for tag in tags {
+                        self.with_swarm(tag, |swarm, now, actions| swarm.refuse_stranger(from, now, actions));
+                    }
+                }
+            }
+            LinkMessage::Pong { token } => {
+                let Some(link) = self.links.get_mut(&from) else { return };
+                if link.liveness.on_pong(token, now) {
+                    let loss = link.liveness.take_loss();
+                    self.schedule_link(from);
+                    self.spread_rtt(from);
+                    if loss {
+                        self.swarms.values_mut().for_each(|joined| joined.swarm.note_loss(now));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells every swarm what is known of the link's delay.
+    pub(super) fn spread_rtt(&mut self, peer: P) {
+        let Some(link) = self.links.get(&peer) else { return };
+        let Some((rtt, deviation)) = link.liveness.rtt() else { return };
+        for joined in self.swarms.values_mut() {
+            joined.swarm.set_rtt(peer, rtt, deviation);
+        }
+    }
+
     /// A neighbour may be dead: those who would be alone without it look for others in time.
     fn tell_doubt(&mut self, peer: P, now: Instant) {
         let tags: Vec<_> = self.swarms.keys().copied().collect();

@@ -22,13 +22,7 @@ impl<P: WirePeer> Engine<P> {
     }
 
     /// Takes a new swarm in; `owner` is the group whose livestream it is.
-    pub(super) fn add_swarm(
-        &mut self,
-        tag: SwarmTag,
-        id: SwarmId,
-        swarm: Swarm<P>,
-        owner: Option<SwarmTag>,
-    ) {
+    pub(super) fn add_swarm(&mut self, tag: SwarmTag, id: SwarmId, swarm: Swarm<P>, owner: Option<SwarmTag>) {
         let place = self.wakes.add_swarm(tag);
         self.swarms.insert(tag, Box::new(Joined { id, swarm, wake: None, place, owner }));
     }

@@ -93,6 +93,7 @@ impl Conduct {
     pub(super) fn neighbor_up(&mut self, slot: u8) {
         let place = usize::from(slot).min(SLOTS_MAX - 1);
         if place >= self.slots.len() {
+            self.slots.reserve_exact(place + 1 - self.slots.len());
             self.slots.resize(place + 1, Record::default());
         }
         self.slots[place] = Record::default();

@@ -126,6 +126,7 @@ impl<P: PeerId> Peers<P> {
                 place
             }
             None if self.slots.len() < SLOTS_MAX => {
+                self.slots.reserve_exact(1);
                 self.slots.push(neighbor);
                 self.slots.len() - 1
             }

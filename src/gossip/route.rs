@@ -486,6 +486,10 @@ impl Routes {
     fn route(&mut self, source: SourceIndex, origin_digest: u64) -> &mut Route {
         let index = source.0 as usize;
         if index >= self.routes.len() {
+            // Most topics have few sources, and some have many.
+            if index >= self.routes.capacity() {
+                self.routes.reserve_exact(index + 1 + index / 4 - self.routes.len());
+            }
             self.routes.resize(index + 1, Route::default());
         }
         let push = *self.tree(origin_digest);

@@ -71,7 +71,8 @@ mod tests {
         let first = arrivals.pop_front().unwrap();
         assert_eq!(arrivals.front(), Some((SourceIndex(0), 6)));
         arrivals.push_front(first.0, first.1);
-        let left: Vec<_> = core::iter::from_fn(|| arrivals.pop_front()).map(|(source, at)| (source.0, at)).collect();
+        let left: Vec<_> =
+            core::iter::from_fn(|| arrivals.pop_front()).map(|(source, at)| (source.0, at)).collect();
         assert_eq!(left, arrived);
         assert_eq!(arrivals.front(), None);
     }

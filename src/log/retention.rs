@@ -132,7 +132,8 @@ impl Stored {
             Record::Packed(packed) => {
                 let (head, signature, body) = unpack(packed);
                 let (signature, body) = (Bytes::copy_from_slice(signature), Bytes::copy_from_slice(body));
-                self.record = Record::Whole(Box::new(Whole { head, body, signature, elsewhere_bytes: bytes }));
+                self.record =
+                    Record::Whole(Box::new(Whole { head, body, signature, elsewhere_bytes: bytes }));
                 0
             }
         }

@@ -105,10 +105,24 @@ impl Liveness {
             Some(at) if token == self.token => {
                 self.pinged = None;
                 self.note_rtt(now - at);
+                self.rest(now);
                 true
             }
             _ => false,
         }
+    }
+
+    /// A ping came from the peer: it looks after the link, and this end need not for a while.
+    pub fn on_ping(&mut self, now: Instant) {
+        if self.pinged.is_none() && self.srtt_us > 0 {
+            self.rest(now);
+        }
+    }
+
+    /// Nothing is to be done until the link has been idle for long enough.
+    fn rest(&mut self, now: Instant) {
+        self.heard = self.heard.max(now);
+        self.wake = self.wake.max(self.heard + self.ping_after());
     }
 
     /// Whether a ping had to be repeated and then the peer was heard of: a frame was lost. Asking forgets it.

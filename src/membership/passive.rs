@@ -92,7 +92,8 @@ impl<P: PeerId> Passive<P> {
 
     /// A fitting peer of which there was news in the last `age_max` rounds.
     pub(super) fn pick_young(&self, age_max: u8, rng: &mut Rng, fits: impl Fn(P) -> bool) -> Option<P> {
-        let young = self.peers.iter().zip(&self.ages).filter(|&(_, &age)| age <= age_max).map(|(&peer, _)| peer);
+        let young =
+            self.peers.iter().zip(&self.ages).filter(|&(_, &age)| age <= age_max).map(|(&peer, _)| peer);
         let fitting: Vec<_> = young.filter(|&peer| fits(peer)).collect();
         rng.pick(&fitting).copied()
     }

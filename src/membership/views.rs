@@ -559,6 +559,7 @@ impl<P: WirePeer> Views<P> {
         if self.is_neighbor(peer) {
             return;
         }
+        self.active.reserve_exact(1);
         self.active.push(Neighbor { peer, since: now, rtt_us: 0, used: None, doubted: None });
         actions.push(ViewAction::NeighborUp(peer));
         self.begin_swaps(now);

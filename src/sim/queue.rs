@@ -2,8 +2,10 @@
 //!
 //! Most events lie within a second, so they go unsorted into buckets of 256 µs, 4,096 to a turn of the wheel. Only the
 //! bucket that is due is sorted. Later turns wait in lists of their own. Lists are made of short runs of neighbouring
-//! slots: in a large world most slots are far from any cache, and runs are written and read one after another.
+//! slots: in a large world most slots are far from any cache, and runs are written and read one after another. When a rush is
+//! over, their memory is given back.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BinaryHeap};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -17,12 +19,17 @@ const BUCKETS: usize = 1 << TURN_BITS;
 const RUN: usize = 16;
 const NONE: u32 = u32::MAX;
 
+/// Free slots that are kept beside as many as are in use.
+const SPARE_MIN: usize = 1_024;
+
 pub(super) struct Queue<T> {
-    /// In runs of [`RUN`].
-    slots: Vec<Slot<T>>,
+    /// Runs of [`RUN`] slots; of those that are free, some have none.
+    slots: Vec<Option<Box<[Slot<T>; RUN]>>>,
     /// For each run, the next one of its list, or the next free one.
     runs: Vec<u32>,
     free: u32,
+    /// Free runs with slots.
+    spare: usize,
     len: usize,
     sequence: u64,
     /// The bucket that is due, counted from the beginning of time.
@@ -46,6 +53,10 @@ struct Slot<T> {
     item: Option<T>,
 }
 
+impl<T> Slot<T> {
+    const VACANT: Self = Self { at: Instant::ZERO, sequence: 0, item: None };
+}
+
 /// When, in which order, and in which slot.
 type Place = (Instant, u64, u32);
 
@@ -66,6 +77,7 @@ impl<T> Queue<T> {
             slots: Vec::new(),
             runs: Vec::new(),
             free: NONE,
+            spare: 0,
             len: 0,
             sequence: 0,
             cursor: 0,
@@ -107,7 +119,7 @@ impl<T> Queue<T> {
         let (at, _, index) =
             if is_late { self.late.pop().map(|Reverse(place)| place)? } else { self.order.pop()? };
         self.len -= 1;
-        self.slots[index as usize].item.take().map(|item| (at, item))
+        self.run_mut(index / RUN as u32)[index as usize % RUN].item.take().map(|item| (at, item))
     }
 
     /// Moves the cursor until something is due.
@@ -131,9 +143,10 @@ impl<T> Queue<T> {
     fn sort(&mut self) {
         let (mut run, mut count) = (self.due.run, first_run(self.due.len));
         while run != NONE {
-            let begin = run as usize * RUN;
-            let slots = (begin..).zip(&self.slots[begin..begin + count]);
-            self.order.extend(slots.map(|(index, slot)| (slot.at, slot.sequence, index as u32)));
+            if let Some(slots) = &self.slots[run as usize] {
+                let slots = (run * RUN as u32..).zip(&slots[..count]);
+                self.order.extend(slots.map(|(index, slot)| (slot.at, slot.sequence, index)));
+            }
             (run, count) = (self.runs[run as usize], RUN);
         }
         self.order.sort_unstable_by(|one, other| other.cmp(one));
@@ -143,8 +156,8 @@ impl<T> Queue<T> {
     fn scatter(&mut self, list: List) {
         let (mut run, mut count) = (list.run, first_run(list.len));
         while run != NONE {
-            for index in run as usize * RUN..run as usize * RUN + count {
-                let slot = &mut self.slots[index];
+            for within in 0..count {
+                let slot = &mut self.run_mut(run)[within];
                 let slot = Slot { at: slot.at, sequence: slot.sequence, item: slot.item.take() };
                 self.place(slot);
             }
@@ -182,21 +195,27 @@ impl<T> Queue<T> {
             self.runs[run as usize] = core::mem::replace(&mut list.run, run);
         }
         list.len += 1;
-        let index = list.run as usize * RUN + within;
-        self.slots[index] = slot;
-        (list, index as u32)
+        self.run_mut(list.run)[within] = slot;
+        (list, list.run * RUN as u32 + within as u32)
+    }
+
+    fn run_mut(&mut self, run: u32) -> &mut [Slot<T>; RUN] {
+        self.slots[run as usize].as_deref_mut().expect("a run in use has slots")
     }
 
     fn vacant_run(&mut self) -> u32 {
-        if self.free == NONE {
-            assert!(self.slots.len() < NONE as usize - RUN, "the event queue is full");
-            let vacant = || Slot { at: Instant::ZERO, sequence: 0, item: None };
-            self.slots.resize_with(self.slots.len() + RUN, vacant);
+        let run = self.free;
+        if run == NONE {
+            assert!(self.slots.len() < NONE as usize / RUN - 1, "the event queue is full");
+            self.slots.push(Some(Box::new([const { Slot::VACANT }; RUN])));
             self.runs.push(NONE);
             return (self.runs.len() - 1) as u32;
         }
-        let run = self.free;
         self.free = self.runs[run as usize];
+        match &mut self.slots[run as usize] {
+            Some(_) => self.spare -= 1,
+            none => *none = Some(Box::new([const { Slot::VACANT }; RUN])),
+        }
         run
     }
 
@@ -206,6 +225,11 @@ impl<T> Queue<T> {
             let next = core::mem::replace(&mut self.runs[run as usize], self.free);
             self.free = run;
             run = next;
+            if self.spare * RUN <= self.len + SPARE_MIN {
+                self.spare += 1;
+            } else {
+                self.slots[self.free as usize] = None;
+            }
         }
     }
 

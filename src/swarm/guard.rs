@@ -62,14 +62,7 @@ pub(crate) enum Verdict {
 impl<P: PeerId> Guard<P> {
     /// A guard that lets everything pass.
     pub fn new() -> Self {
-        Self {
-            authority: None,
-            keys: None,
-            budget: None,
-            scratch: Vec::new(),
-            seals: None,
-            hasher: None,
-        }
+        Self { authority: None, keys: None, budget: None, scratch: Vec::new(), seals: None, hasher: None }
     }
 
     /// The same, with these rights. The set must be made for the topic's swarm.

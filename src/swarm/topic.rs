@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::guard::Verdict;
 use super::{Guard, SwarmAction, SwarmActions};
 use crate::authority::{AuthorityChange, AuthorityError, AuthoritySet, SignedBody, WriteRefusal};
+use crate::bounded::Rush;
 use crate::config::{Config, GossipMode};
 use crate::gossip::{Gossip, GossipAction, PublishOptions, manifest_body_bytes};
 use crate::id::{Epoch, StateId, SwarmId, UpdateId};
@@ -74,6 +75,8 @@ pub(crate) struct Topic<P: WirePeer> {
     is_part: bool,
     view_actions: Vec<ViewAction<P>>,
     gossip_actions: Vec<GossipAction<P>>,
+    view_rush: Rush,
+    gossip_rush: Rush,
 }
 
 impl<P: WirePeer> Topic<P> {
@@ -115,6 +118,8 @@ impl<P: WirePeer> Topic<P> {
             is_part: false,
             view_actions: Vec::new(),
             gossip_actions: Vec::new(),
+            view_rush: Rush::default(),
+            gossip_rush: Rush::default(),
         }
     }
 
@@ -423,6 +428,7 @@ impl<P: WirePeer> Topic<P> {
                 self.views.part_from(peer, now, &mut self.view_actions);
             }
         }
+        let count = self.view_actions.len();
         for action in self.view_actions.drain(..) {
             match action {
                 ViewAction::Send { to, message } => actions.push(SwarmAction::Send {
@@ -455,10 +461,12 @@ impl<P: WirePeer> Topic<P> {
                 }
             }
         }
+        self.view_rush.passed(&mut self.view_actions, count);
         self.settle_gossip(now, actions);
     }
 
     fn settle_gossip(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
+        let count = self.gossip_actions.len();
         for action in self.gossip_actions.drain(..) {
             actions.push(match action {
                 GossipAction::Send { to, message, class, key } => {
@@ -480,6 +488,7 @@ impl<P: WirePeer> Topic<P> {
                 }
             });
         }
+        self.gossip_rush.passed(&mut self.gossip_actions, count);
     }
 }
 

@@ -154,7 +154,10 @@ impl Model {
                     let node = machine.items.node(index);
                     assert_eq!(node.lane, class);
                     if let Some(key) = node.key {
-                        assert_eq!(held.waiting.as_ref().and_then(|waiting| waiting.keys.get(&key)), Some(&index));
+                        assert_eq!(
+                            held.waiting.as_ref().and_then(|waiting| waiting.keys.get(&key)),
+                            Some(&index)
+                        );
                     }
                     bytes += node.bytes as usize;
                     kept.push((class, node.bytes as usize, node.key, node.deadline));
