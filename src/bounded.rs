@@ -34,6 +34,10 @@ impl<T> BoundedQueue<T> {
         } else {
             None
         };
+        if self.items.len() == self.items.capacity() {
+            // Most queues hold next to nothing.
+            self.items.reserve_exact(self.items.len() / 2 + 1);
+        }
         self.items.push_back(item);
         oldest
     }

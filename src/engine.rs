@@ -33,9 +33,7 @@ use crate::rng::Seed;
 use crate::stats::EngineStats;
 use crate::swarm::{Guard, Swarm, SwarmActions, Topic, TopicOptions};
 use crate::time::Instant;
-use crate::wire::{
-    self, ForestMessage, FrameReader, GroupMessage, MembershipMessage, Message, WirePeer,
-};
+use crate::wire::{self, ForestMessage, FrameReader, GroupMessage, MembershipMessage, Message, WirePeer};
 
 use outgoing::Outgoing;
 use wakes::{Wake, Wakes};
@@ -59,7 +57,7 @@ pub struct Engine<P: WirePeer> {
     wakes: Wakes,
     egress: Egress<P, Outgoing<P>>,
     /// Connects and disconnects, in order, before any frame.
-    connections: VecDeque<Output<P>>,
+    connections: VecDeque<Change<P>>,
     events: BoundedQueue<Event<P>>,
     events_lost: u64,
     /// A publisher was refused for a full queue and waits for room for that many bytes.
@@ -86,6 +84,13 @@ struct Joined<P: WirePeer> {
     place: u32,
     /// The group whose livestream it is; the application knows nothing of it.
     owner: Option<SwarmTag>,
+}
+
+/// What the host is to do with a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Change<P> {
+    Connect(P),
+    Disconnect(P),
 }
 
 /// The frame's version byte.
@@ -190,8 +195,10 @@ impl<P: WirePeer> Engine<P> {
 
     /// The next thing that the host must do, or `None` when it has done all.
     pub fn poll_output(&mut self) -> Option<Output<P>> {
-        if let Some(output) = self.connections.pop_front() {
-            return Some(output);
+        match self.connections.pop_front() {
+            Some(Change::Connect(peer)) => return Some(Output::Connect { peer }),
+            Some(Change::Disconnect(peer)) => return Some(Output::Disconnect { peer }),
+            None => {}
         }
         if let Some(output) = self.poll_frame() {
             return Some(output);
@@ -609,7 +616,7 @@ impl<P: WirePeer> Engine<P> {
                     self.stats.messages_dropped += 1;
                     return;
                 }
-                self.connections.push_back(Output::Connect { peer: to });
+                self.connections.push_back(Change::Connect(to));
             }
         }
         let bytes = message.bytes_max() as u32;

@@ -95,6 +95,7 @@ mod link;
 mod rng;
 mod stats;
 mod swarm;
+mod table;
 mod time;
 
 pub mod authority;

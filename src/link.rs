@@ -2,12 +2,12 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::config::LinkConfig;
 use crate::id::PeerId;
 use crate::membership::Liveness;
+use crate::table::Table;
 use crate::time::Instant;
 
 /// The state of a link. The engine owns it; what waits to be sent is the egress's.
@@ -26,18 +26,16 @@ pub(crate) struct Link {
     budget: InboundBudget,
 }
 
-/// All links, each in a place that it keeps: a table of the peers' names that is quick to search, and the links beside it.
+/// All links, each in a place that it keeps, and the peers' names, which are quick to search.
 #[derive(Debug)]
 pub(crate) struct Links<P> {
     places: BTreeMap<P, u32>,
-    links: Vec<Option<(P, Link)>>,
-    /// The highest first.
-    vacant: Vec<u32>,
+    links: Table<(P, Link)>,
 }
 
 impl<P: PeerId> Links<P> {
     pub(crate) const fn new() -> Self {
-        Self { places: BTreeMap::new(), links: Vec::new(), vacant: Vec::new() }
+        Self { places: BTreeMap::new(), links: Table::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -54,11 +52,11 @@ impl<P: PeerId> Links<P> {
 
     /// Whose link is in a place.
     pub(crate) fn peer_at(&self, place: u32) -> Option<P> {
-        self.links.get(place as usize)?.as_ref().map(|(peer, _)| *peer)
+        self.links.get(place).map(|(peer, _)| *peer)
     }
 
     pub(crate) fn at(&self, place: u32) -> Option<&Link> {
-        self.links.get(place as usize)?.as_ref().map(|(_, link)| link)
+        self.links.get(place).map(|(_, link)| link)
     }
 
     pub(crate) fn get(&self, peer: &P) -> Option<&Link> {
@@ -67,50 +65,26 @@ impl<P: PeerId> Links<P> {
 
     pub(crate) fn get_mut(&mut self, peer: &P) -> Option<&mut Link> {
         let place = self.place(peer)?;
-        self.links.get_mut(place as usize)?.as_mut().map(|(_, link)| link)
+        self.links.get_mut(place).map(|(_, link)| link)
     }
 
     /// Adds a link to a peer that has none.
     pub(crate) fn insert(&mut self, peer: P, link: Link) {
-        debug_assert!(!self.contains_key(&peer), "two links to one peer");
-        let place = match self.vacant.pop() {
-            Some(place) => {
-                self.links[place as usize] = Some((peer, link));
-                place
-            }
-            None => {
-                // Links are few and large: doubling would waste more than it saves.
-                if self.links.len() == self.links.capacity() {
-                    self.links.reserve_exact(self.links.len() / 4 + 2);
-                }
-                self.links.push(Some((peer, link)));
-                self.links.len() as u32 - 1
-            }
-        };
-        self.places.insert(peer, place);
+        let place = self.links.insert((peer, link));
+        let before = self.places.insert(peer, place);
+        debug_assert!(before.is_none(), "two links to one peer");
     }
 
     /// Forgets a link; returns where it was.
     pub(crate) fn remove(&mut self, peer: &P) -> Option<u32> {
         let place = self.places.remove(peer)?;
-        self.links[place as usize] = None;
-        let rank = self.vacant.partition_point(|&other| other > place);
-        self.vacant.insert(rank, place);
-        // The lowest places are taken first, so a rush of short-lived links leaves no trace.
-        while self.links.last().is_some_and(Option::is_none) {
-            self.links.pop();
-            self.vacant.remove(0);
-        }
-        let room = self.links.len() + self.links.len() / 4 + 2;
-        if self.links.capacity() > room * 3 / 2 {
-            self.links.shrink_to(room);
-        }
+        self.links.remove(place);
         Some(place)
     }
 
     /// All links, in the order of their places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&P, &Link)> {
-        self.links.iter().flatten().map(|(peer, link)| (peer, link))
+        self.links.iter().map(|(peer, link)| (peer, link))
     }
 }
 
@@ -246,8 +220,6 @@ mod tests {
                 }
                 let listed: BTreeMap<_, _> = links.iter().map(|(&peer, link)| (peer, link.used)).collect();
                 prop_assert_eq!(&listed, &model);
-                // What is vacant is below what is not.
-                prop_assert!(links.links.last().is_none_or(Option::is_some));
             }
         }
     }

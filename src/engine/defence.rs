@@ -2,9 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::Engine;
+use super::{Change, Engine};
 use crate::id::SwarmTag;
-use crate::io::Output;
 use crate::time::Instant;
 use crate::wire::WirePeer;
 
@@ -49,7 +48,7 @@ impl<P: WirePeer> Engine<P> {
             return false;
         }
         self.stats.refused_contacts += 1;
-        let disconnect = Output::Disconnect { peer };
+        let disconnect = Change::Disconnect(peer);
         let drained = self.connections.len() < self.config.link.links_max * 2;
         if drained && !self.connections.contains(&disconnect) {
             self.connections.push_back(disconnect);

@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-use super::{Engine, TICK};
+use super::{Change, Engine, TICK};
 use crate::id::SwarmTag;
-use crate::io::{Class, Output};
+use crate::io::Class;
 use crate::link::{Link, LinkState};
 use crate::membership::LivenessAction;
 use crate::time::Instant;
@@ -13,7 +13,7 @@ use crate::wire::{LinkMessage, Message, WirePeer};
 impl<P: WirePeer> Engine<P> {
     /// Makes a link; false if there is no room, and then the newcomer is turned away.
     pub(super) fn open_link(&mut self, peer: P, state: LinkState, now: Instant) -> bool {
-        let disconnect = Output::Disconnect { peer };
+        let disconnect = Change::Disconnect(peer);
         // Each link made or refused may leave a change for the host to carry out, so a host that does not drain gets none.
         let drained = self.connections.len() < self.config.link.links_max * 2;
         let full = self.links.len() >= self.config.link.links_max;
@@ -27,7 +27,7 @@ impl<P: WirePeer> Engine<P> {
         }
         if state == LinkState::Up {
             // The peer has spoken since, so the host must not close what is in use again.
-            self.connections.retain(|output| *output != disconnect);
+            self.connections.retain(|change| *change != disconnect);
         }
         diagnose!(debug, ?peer, ?state, "link opened");
         self.links.insert(peer, Link::new(state, self.local > peer, &self.config.link, now));
@@ -164,7 +164,7 @@ impl<P: WirePeer> Engine<P> {
 
     /// Drops a link and tells the host to do the same.
     pub(super) fn disconnect(&mut self, peer: P, now: Instant) {
-        self.connections.push_back(Output::Disconnect { peer });
+        self.connections.push_back(Change::Disconnect(peer));
         self.drop_link(peer, now);
     }
 

@@ -16,6 +16,7 @@ use super::timers::Timers;
 use crate::config::EgressConfig;
 use crate::id::PeerId;
 use crate::io::Class;
+use crate::table::Table;
 use crate::time::Instant;
 
 /// A message that is to leave.
@@ -118,7 +119,7 @@ pub enum Transmit<P> {
 /// one frame per peer can wait, and a Control item always gets in unless its peer has a frame of Control waiting.
 ///
 /// Bytes are those of the items; the memory of one waiting item is the size of `M` and about 40 bytes, of an idle peer
-/// about 80, of one for which something waits 120 more.
+/// about 100, of one for which something waits 120 more.
 ///
 /// # Example
 ///
@@ -155,15 +156,15 @@ pub struct Egress<P, M> {
     frame_header_bytes: usize,
     now: Instant,
     wake: Option<Instant>,
-    peers: Vec<Peer<P>>,
-    /// The highest first.
-    vacant: Vec<u32>,
+    peers: Table<Peer<P>>,
     slots: BTreeMap<P, u32>,
     items: Items<M>,
     /// Peers that wait for nothing any more leave what they need for it to the next.
     #[expect(clippy::vec_box, reason = "they go from here to the peers as they are")]
     spare: Vec<Box<Waiting>>,
     queued_bytes: usize,
+    /// Nothing waits, and all has been put in order since: mostly so when asked.
+    is_idle: bool,
     upload: Option<Bucket>,
     /// Per class, the peers that have something to send. Entries are removed when they come to the front, so one may
     /// be out of date; `Peer::rings` says who is in.
@@ -200,12 +201,12 @@ impl<P: PeerId, M> Egress<P, M> {
             frame_header_bytes,
             now,
             wake: None,
-            peers: Vec::new(),
-            vacant: Vec::new(),
+            peers: Table::new(),
             slots: BTreeMap::new(),
             items: Items::new(),
             spare: Vec::new(),
             queued_bytes: 0,
+            is_idle: false,
             upload: None,
             rings: [const { VecDeque::new() }; 5],
             // A round hands out four frames in all.
@@ -233,7 +234,7 @@ impl<P: PeerId, M> Egress<P, M> {
             Some(&slot) => slot,
             None => self.settle(peer),
         };
-        self.peers[slot as usize].closing = false;
+        self.peers[slot].closing = false;
         if ready {
             self.make_ready(slot);
         }
@@ -253,7 +254,7 @@ impl<P: PeerId, M> Egress<P, M> {
     /// that with [`reset`](Self::reset), after which nothing more comes out.
     pub fn close(&mut self, peer: P) {
         if let Some(&slot) = self.slots.get(&peer) {
-            self.peers[slot as usize].closing = true;
+            self.peers[slot].closing = true;
             self.note_if_flushed(slot);
         }
     }
@@ -312,7 +313,7 @@ impl<P: PeerId, M> Egress<P, M> {
             return;
         }
         if let Some(&slot) = self.slots.get(&peer) {
-            let peer = &mut self.peers[slot as usize];
+            let peer = &mut self.peers[slot];
             peer.credit = peer.credit.saturating_add(bytes);
             if peer.hold == Hold::Credit {
                 self.release(slot);
@@ -326,9 +327,9 @@ impl<P: PeerId, M> Egress<P, M> {
         self.advance(now);
         if let Some(&slot) = self.slots.get(&peer) {
             let fresh = bytes_per_s.or(self.config.peer_bytes_per_s).map(|rate| self.bucket(rate));
-            let before = &mut self.peers[slot as usize].bucket;
+            let before = &mut self.peers[slot].bucket;
             *before = fresh.map(|bucket| Box::new(bucket.inherit(before.as_deref_mut(), self.now)));
-            if self.peers[slot as usize].hold == Hold::Tokens {
+            if self.peers[slot].hold == Hold::Tokens {
                 self.release(slot);
             }
         }
@@ -341,12 +342,17 @@ impl<P: PeerId, M> Egress<P, M> {
         frame.clear();
         self.wake = Some(self.now);
         self.run_timers();
+        if self.is_idle {
+            self.wake = self.refills.first();
+            return None;
+        }
         loop {
             if let Some(peer) = self.pop_flushed() {
                 return Some(Transmit::Closed { peer });
             }
             let Some((class, slot)) = self.choose() else {
                 if self.flushed.is_empty() {
+                    self.is_idle = self.queued_bytes == 0;
                     self.wake = self.refills.first();
                     return None;
                 }
@@ -405,7 +411,7 @@ impl<P: PeerId, M> Egress<P, M> {
 const FRAME_BYTES_LIMIT: usize = 1 << 24;
 
 /// Peers for which something waits at a time in quiet hours.
-const SPARE_MAX: usize = 4;
+const SPARE_MAX: usize = 2;
 
 /// A shared class in the round robin of classes.
 #[derive(Clone, Debug)]
@@ -424,7 +430,7 @@ enum Hold {
     Tokens,
 }
 
-/// One open peer, or a vacant slot. What waits is in the slab, and an idle peer owns nothing else.
+/// One open peer. What waits is in the slab, and an idle peer owns nothing else.
 #[derive(Clone, Debug)]
 struct Peer<P> {
     id: P,
@@ -438,9 +444,9 @@ struct Peer<P> {
     hold: Hold,
     /// By how many classes the Background lane is raised.
     raised: u8,
-    /// In which rings this slot is, a bit per class. They outlive the peer: a ring forgets it when it comes to the front.
+    /// In which rings this slot is, a bit per class. It stays until it comes to the front, though nothing may wait any more.
     rings: u8,
-    /// Whether this slot is in `Egress::flushed`, which likewise may be out of date.
+    /// Whether this slot is in `Egress::flushed`, where it likewise may have no business any more.
     flushed: bool,
 }
 
@@ -494,7 +500,7 @@ impl<P: PeerId, M> Egress<P, M> {
     }
 
     fn peer(&self, peer: P) -> Option<&Peer<P>> {
-        self.slots.get(&peer).map(|&slot| &self.peers[slot as usize])
+        self.slots.get(&peer).map(|&slot| &self.peers[slot])
     }
 
     fn bucket(&self, bytes_per_s: u64) -> Bucket {
@@ -521,21 +527,7 @@ impl<P: PeerId, M> Egress<P, M> {
             rings: 0,
             flushed: false,
         };
-        let slot = match self.vacant.pop() {
-            Some(slot) => {
-                let old = &mut self.peers[slot as usize];
-                *old = Peer { rings: old.rings, flushed: old.flushed, ..fresh };
-                slot
-            }
-            None => {
-                // Peers are few and large: doubling would waste more than it saves.
-                if self.peers.len() == self.peers.capacity() {
-                    self.peers.reserve_exact(self.peers.len() / 4 + 2);
-                }
-                self.peers.push(fresh);
-                (self.peers.len() - 1) as u32
-            }
-        };
+        let slot = self.peers.insert(fresh);
         self.slots.insert(id, slot);
         slot
     }
@@ -543,44 +535,30 @@ impl<P: PeerId, M> Egress<P, M> {
     fn vacate(&mut self, slot: u32) {
         self.refills.remove(slot);
         self.aging.remove(slot);
-        let peer = &mut self.peers[slot as usize];
-        peer.waiting = None;
-        peer.ready = false;
-        peer.closing = false;
-        let place = self.vacant.partition_point(|&other| other > slot);
-        self.vacant.insert(place, slot);
-        self.trim();
-    }
-
-    /// Gives back vacant slots at the end that no ring refers to any more. A rush of short-lived peers leaves no trace, as
-    /// the lowest slots are taken first.
-    fn trim(&mut self) {
-        while let (Some(peer), Some(&highest)) = (self.peers.last(), self.vacant.first()) {
-            if highest as usize + 1 != self.peers.len() || peer.rings != 0 || peer.flushed {
-                break;
+        let Some(peer) = self.peers.remove(slot) else { return };
+        for (class, ring) in self.rings.iter_mut().enumerate() {
+            if peer.rings >> class & 1 == 1 {
+                ring.retain(|&other| other != slot);
             }
-            self.peers.pop();
-            self.vacant.remove(0);
         }
-        let room = self.peers.len() + self.peers.len() / 4 + 2;
-        if self.peers.capacity() > room * 2 {
-            self.peers.shrink_to(room);
+        if peer.flushed {
+            self.flushed.retain(|&other| other != slot);
         }
     }
 
     fn make_ready(&mut self, slot: u32) {
-        self.peers[slot as usize].ready = true;
+        self.peers[slot].ready = true;
         self.enter_rings(slot);
     }
 
     fn release(&mut self, slot: u32) {
         self.refills.remove(slot);
-        self.peers[slot as usize].hold = Hold::None;
+        self.peers[slot].hold = Hold::None;
         self.enter_rings(slot);
     }
 
     fn enter_rings(&mut self, slot: u32) {
-        let peer = &mut self.peers[slot as usize];
+        let peer = &mut self.peers[slot];
         if !peer.may_send() || peer.queued_bytes() == 0 {
             return;
         }
@@ -595,9 +573,10 @@ impl<P: PeerId, M> Egress<P, M> {
     }
 
     fn note_if_flushed(&mut self, slot: u32) {
-        let peer = &mut self.peers[slot as usize];
+        let peer = &mut self.peers[slot];
         if peer.closing && peer.queued_bytes() == 0 {
             self.wake = Some(self.now);
+            self.is_idle = false;
             if !peer.flushed {
                 peer.flushed = true;
                 self.flushed.push_back(slot);
@@ -607,7 +586,7 @@ impl<P: PeerId, M> Egress<P, M> {
 
     fn pop_flushed(&mut self) -> Option<P> {
         while let Some(slot) = self.flushed.pop_front() {
-            let peer = &mut self.peers[slot as usize];
+            let peer = &mut self.peers[slot];
             peer.flushed = false;
             if peer.closing && peer.queued_bytes() == 0 {
                 let id = peer.id;

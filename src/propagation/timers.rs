@@ -57,6 +57,9 @@ impl Timers {
             let place = self.rise(place);
             self.sink(place);
         }
+        if self.heap.capacity() > 16 && self.heap.len() * 2 < self.heap.capacity() {
+            self.heap.shrink_to(self.heap.len() * 3 / 2);
+        }
     }
 
     /// Removes and returns the earliest slot whose instant is at or before `now`.

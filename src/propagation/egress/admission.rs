@@ -10,7 +10,7 @@ use crate::propagation::queue::{NIL, Node};
 impl<P: PeerId, M> Egress<P, M> {
     pub(super) fn accept(&mut self, to: P, item: Item<M>) -> Result<bool, DropReason> {
         let &slot = self.slots.get(&to).ok_or(DropReason::Unknown)?;
-        let peer = &self.peers[slot as usize];
+        let peer = &self.peers[slot];
         let bytes = item.bytes.max(1);
         if peer.closing {
             return Err(DropReason::Closing);
@@ -45,7 +45,7 @@ impl<P: PeerId, M> Egress<P, M> {
         }
         // The next frame may now be smaller than the one that tokens or credit did not suffice for.
         let smaller = class <= Class::Urgent || older.is_some() || evict > 0;
-        if smaller && self.peers[slot as usize].hold != Hold::None {
+        if smaller && self.peers[slot].hold != Hold::None {
             self.release(slot);
         }
         Ok(older.is_some())
@@ -59,7 +59,7 @@ impl<P: PeerId, M> Egress<P, M> {
         bytes: usize,
         older: Option<u32>,
     ) -> Result<usize, DropReason> {
-        let peer = &self.peers[slot as usize];
+        let peer = &self.peers[slot];
         let (freed, freed_from) = older.map_or((0, class), |older| {
             let older = self.items.node(older);
             (older.bytes as usize, older.lane)
@@ -92,7 +92,7 @@ impl<P: PeerId, M> Egress<P, M> {
     }
 
     fn push(&mut self, slot: u32, node: Node<M>) {
-        let peer = &mut self.peers[slot as usize];
+        let peer = &mut self.peers[slot];
         let spare = &mut self.spare;
         let fresh = || spare.pop().unwrap_or_else(|| Box::new(Waiting::NOTHING));
         let waiting = peer.waiting.get_or_insert_with(fresh);
@@ -105,6 +105,7 @@ impl<P: PeerId, M> Egress<P, M> {
         }
         waiting.bytes += bytes;
         self.queued_bytes += bytes;
+        self.is_idle = false;
         if first {
             if class == Class::Background {
                 self.background_moved(slot);
@@ -114,7 +115,7 @@ impl<P: PeerId, M> Egress<P, M> {
     }
 
     fn replace(&mut self, slot: u32, index: u32, node: Node<M>) {
-        let Some(waiting) = &mut self.peers[slot as usize].waiting else { return };
+        let Some(waiting) = &mut self.peers[slot].waiting else { return };
         let lane = &mut waiting.lanes[node.lane as usize];
         let (before, after) = (self.items.node(index).bytes as usize, node.bytes as usize);
         self.items.replace(lane, index, node);
@@ -123,12 +124,12 @@ impl<P: PeerId, M> Egress<P, M> {
     }
 
     pub(super) fn take_head(&mut self, slot: u32, class: Class) -> Option<(usize, M)> {
-        let index = self.peers[slot as usize].lane(class).head;
+        let index = self.peers[slot].lane(class).head;
         if index == NIL { None } else { self.take(slot, index) }
     }
 
     pub(super) fn take(&mut self, slot: u32, index: u32) -> Option<(usize, M)> {
-        let peer = &mut self.peers[slot as usize];
+        let peer = &mut self.peers[slot];
         let waiting = peer.waiting.as_mut()?;
         let node = self.items.node(index);
         let (bytes, class) = (node.bytes as usize, node.lane);

@@ -29,7 +29,7 @@ impl<P: PeerId, M> Egress<P, M> {
             self.release(slot);
         }
         while let Some(slot) = self.aging.pop_due(self.now) {
-            let peer = &mut self.peers[slot as usize];
+            let peer = &mut self.peers[slot];
             let Some(waiting) = peer.waiting.as_ref() else { continue };
             if waiting.lanes[Class::Background as usize].is_empty() {
                 continue;
@@ -46,7 +46,7 @@ impl<P: PeerId, M> Egress<P, M> {
     }
 
     pub(super) fn background_moved(&mut self, slot: u32) {
-        let peer = &mut self.peers[slot as usize];
+        let peer = &mut self.peers[slot];
         if let Some(waiting) = &mut peer.waiting {
             waiting.background_since = self.now;
         }
@@ -104,13 +104,13 @@ impl<P: PeerId, M> Egress<P, M> {
         let quantum = self.quantum();
         loop {
             let &slot = self.rings[class as usize].front()?;
-            if self.peers[slot as usize].may_send() {
+            if self.peers[slot].may_send() {
                 self.drop_late(slot, class);
-                if self.peers[slot as usize].raised_to(class) {
+                if self.peers[slot].raised_to(class) {
                     self.drop_late(slot, Class::Background);
                 }
             }
-            let peer = &mut self.peers[slot as usize];
+            let peer = &mut self.peers[slot];
             if !peer.may_send() || !peer.waits_in(class) {
                 self.leave_ring(slot, class);
                 continue;
@@ -129,7 +129,7 @@ impl<P: PeerId, M> Egress<P, M> {
     fn leave_ring(&mut self, slot: u32, class: Class) {
         let left = self.rings[class as usize].pop_front();
         debug_assert_eq!(left, Some(slot), "only the front leaves");
-        let peer = &mut self.peers[slot as usize];
+        let peer = &mut self.peers[slot];
         peer.rings &= !(1 << class as u8);
         let deficit = &mut peer.deficits[class as usize];
         *deficit = (*deficit).min(0);
@@ -137,7 +137,7 @@ impl<P: PeerId, M> Egress<P, M> {
 
     fn drop_late(&mut self, slot: u32, class: Class) {
         loop {
-            let head = self.peers[slot as usize].lane(class).head;
+            let head = self.peers[slot].lane(class).head;
             if head == NIL || self.items.node(head).deadline >= self.now {
                 return;
             }
@@ -149,7 +149,7 @@ impl<P: PeerId, M> Egress<P, M> {
 
     /// The size of the frame for which tokens and credit must suffice.
     pub(super) fn wanted(&self, slot: u32, class: Class) -> usize {
-        let peer = &self.peers[slot as usize];
+        let peer = &self.peers[slot];
         let waiting = if class <= Class::Urgent {
             peer.lane(Class::Control).bytes + peer.lane(Class::Urgent).bytes
         } else {
@@ -162,7 +162,7 @@ impl<P: PeerId, M> Egress<P, M> {
     /// it can.
     pub(super) fn room_at_peer(&mut self, slot: u32, wanted: usize) -> Option<usize> {
         let overhead = self.config.frame_overhead_bytes as u64;
-        let peer = &mut self.peers[slot as usize];
+        let peer = &mut self.peers[slot];
         if peer.credit < wanted as u64 {
             peer.hold = Hold::Credit;
             return None;
@@ -197,11 +197,11 @@ impl<P: PeerId, M> Egress<P, M> {
         let mut left = room - self.frame_header_bytes;
         let mut most_urgent = class;
         let mut lead = self.frame_header_bytes + self.config.frame_overhead_bytes;
-        if self.peers[slot as usize].raised_to(class) {
+        if self.peers[slot].raised_to(class) {
             lead += self.send_head(slot, Class::Background, &mut left, frame).unwrap_or(0);
         }
         for next in [class].into_iter().chain(Class::ALL.into_iter().filter(|&next| next != class)) {
-            if next != class && self.peers[slot as usize].queued_bytes() == 0 {
+            if next != class && self.peers[slot].queued_bytes() == 0 {
                 // Mostly there is one item.
                 break;
             }
@@ -222,7 +222,7 @@ impl<P: PeerId, M> Egress<P, M> {
         if let Some(upload) = &mut self.upload {
             upload.spend(charged);
         }
-        let peer = &mut self.peers[slot as usize];
+        let peer = &mut self.peers[slot];
         if let Some(bucket) = &mut peer.bucket {
             bucket.spend(charged);
         }
@@ -237,7 +237,7 @@ impl<P: PeerId, M> Egress<P, M> {
     /// Moves the head of a lane into `frame` if it fits what is `left`.
     fn send_head(&mut self, slot: u32, class: Class, left: &mut usize, frame: &mut Vec<M>) -> Option<usize> {
         self.drop_late(slot, class);
-        let head = self.peers[slot as usize].lane(class).head;
+        let head = self.peers[slot].lane(class).head;
         if head == NIL || self.items.node(head).bytes as usize > *left {
             return None;
         }
@@ -256,7 +256,7 @@ impl<P: PeerId, M> Egress<P, M> {
     /// Debts are limited, so that what rode along in others' frames delays nobody for long.
     fn charge(&mut self, slot: u32, class: Class, cost: usize) {
         let quantum = self.quantum();
-        let deficit = &mut self.peers[slot as usize].deficits[class as usize];
+        let deficit = &mut self.peers[slot].deficits[class as usize];
         *deficit = (*deficit - cost as i32).max(-quantum);
         if let Some(shared) = SHARED.iter().position(|&shared| shared == class) {
             let deficit = &mut self.shares[shared].deficit;
@@ -265,7 +265,7 @@ impl<P: PeerId, M> Egress<P, M> {
     }
 
     fn finish_turn(&mut self, slot: u32, class: Class) {
-        let peer = &self.peers[slot as usize];
+        let peer = &self.peers[slot];
         if !peer.waits_in(class) {
             self.leave_ring(slot, class);
         } else if peer.deficits[class as usize] <= 0 {

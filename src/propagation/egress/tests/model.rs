@@ -145,7 +145,7 @@ impl Model {
     fn reconcile(&mut self, machine: &Machine) {
         for (peer, party) in &mut self.parties {
             let slot = machine.slots[peer];
-            let held = &machine.peers[slot as usize];
+            let held = &machine.peers[slot];
             let mut kept = Vec::new();
             for class in Class::ALL {
                 let mut index = held.lane(class).head;
@@ -196,7 +196,7 @@ impl Model {
         let party = &self.parties[&peer];
         let waiting = party.bytes(|item| class > Class::Urgent || item.class <= Class::Urgent);
         let wanted = FRAME.min(HEADER + waiting) as u64;
-        let held = &machine.peers[machine.slots[&peer] as usize];
+        let held = &machine.peers[machine.slots[&peer]];
         let poor = held.bucket.clone().is_some_and(|mut b| b.bytes(self.now) < wanted + OVERHEAD as u64);
         let uncredited = self.config.credit_bytes.is_some() && party.credit < wanted;
         !party.ready || poor || uncredited
@@ -256,7 +256,7 @@ impl Model {
             };
             let wanted = FRAME.min(HEADER + wanted) + OVERHEAD;
             let poor = machine.upload.clone().is_some_and(|mut b| b.bytes(self.now) < wanted as u64);
-            let held = &machine.peers[machine.slots[peer] as usize];
+            let held = &machine.peers[machine.slots[peer]];
             // With a short upload, only the frame whose turn it is has been looked at.
             let short =
                 machine.upload.clone().is_some_and(|mut b| b.bytes(self.now) < (FRAME + OVERHEAD) as u64);
