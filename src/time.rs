@@ -51,6 +51,12 @@ impl Instant {
         self.0.get() - 1
     }
 
+    /// The earliest of some deadlines, if there is any. The end of time is none.
+    pub(crate) fn earliest<const N: usize>(deadlines: [Option<Self>; N]) -> Option<Self> {
+        let first = deadlines.into_iter().fold(Self::MAX, |first, at| first.min(at.unwrap_or(Self::MAX)));
+        (first < Self::MAX).then_some(first)
+    }
+
     /// Time since `earlier`, or zero if `earlier` is later.
     pub const fn saturating_duration_since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.get().saturating_sub(earlier.0.get()))

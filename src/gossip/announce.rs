@@ -110,7 +110,7 @@ impl Announcer {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        [self.at, self.tail.map(|tail| tail.at)].into_iter().flatten().min()
+        Instant::earliest([self.at, self.tail.map(|tail| tail.at)])
     }
 }
 

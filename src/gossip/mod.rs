@@ -409,10 +409,17 @@ impl<P: WirePeer> Gossip<P> {
     /// When [`Self::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sync = if self.peers.is_empty() { None } else { self.syncer.poll_timeout() };
-        let own = [self.announcer.poll_timeout(), self.puller.poll_timeout(), sync, self.log.poll_timeout()];
-        let routes = [self.routes.next_decision(), self.routes.next_alarm()];
-        let trees = [self.shared.poll_timeout(), self.resting.poll_timeout(), self.chunks.poll_timeout()];
-        own.into_iter().chain(routes).chain(trees).flatten().min()
+        Instant::earliest([
+            self.announcer.poll_timeout(),
+            self.puller.poll_timeout(),
+            sync,
+            self.log.poll_timeout(),
+            self.routes.next_decision(),
+            self.routes.next_alarm(),
+            self.shared.poll_timeout(),
+            self.resting.poll_timeout(),
+            self.chunks.poll_timeout(),
+        ])
     }
 
     /// The neighbours along the shared tree: links that should last while it stands.

@@ -208,7 +208,7 @@ impl<P> SharedTree<P> {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let greeting = (!self.unmet.is_empty() && self.root.is_some()).then_some(Instant::ZERO);
-        [self.decide_at, self.lead_at, self.fade_at, greeting].into_iter().flatten().min()
+        Instant::earliest([self.decide_at, self.lead_at, self.fade_at, greeting])
     }
 }
 

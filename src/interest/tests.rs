@@ -516,7 +516,7 @@ fn a_bad_time_to_live_is_refused() {
     assert_eq!(declare(Duration::ZERO, Instant::ZERO), Err(InterestError::ZeroTtl));
     assert_eq!(declare(Duration::from_nanos(1), Instant::ZERO), Err(InterestError::ZeroTtl));
     assert_eq!(declare(Duration::MAX, Instant::ZERO), Err(InterestError::TtlTooLong));
-    let late = Instant::from_micros(u64::MAX - 10);
+    let late = Instant::MAX - Duration::from_micros(10);
     assert_eq!(declare(Duration::from_micros(10), late), Err(InterestError::TtlTooLong));
     assert!(declare(Duration::from_micros(9), late).is_ok());
 }

@@ -350,7 +350,7 @@ impl<P: WirePeer> Log<P> {
             Retention::Window { age, .. } => self.first_born.map(|born| born + age),
             Retention::Latest | Retention::SinceKeyframe { .. } => None,
         };
-        [expiry, self.next_sweep].into_iter().flatten().min()
+        Instant::earliest([expiry, self.next_sweep])
     }
 
     /// The rest of the body of a kept update is here, though not in this log: it counts against what is kept. The update stays

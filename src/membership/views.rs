@@ -342,8 +342,14 @@ impl<P: WirePeer> Views<P> {
     /// When [`Self::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let pending = self.pending.iter().map(|pending| pending.due).min();
-        let own = [pending, self.shuffle_at, self.remembered.next_at(), self.trim_at, self.refill_at];
-        own.into_iter().chain([self.swaps.poll_timeout()]).flatten().min()
+        Instant::earliest([
+            pending,
+            self.shuffle_at,
+            self.remembered.next_at(),
+            self.trim_at,
+            self.refill_at,
+            self.swaps.poll_timeout(),
+        ])
     }
 
     /// The active view.

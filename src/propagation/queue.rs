@@ -8,7 +8,7 @@ use crate::time::Instant;
 pub(super) const NIL: u32 = u32::MAX;
 
 /// Places that an idle slab keeps.
-const KEPT: usize = 8;
+const KEPT: usize = 4;
 
 /// The items of one peer and class, first in, first out.
 #[derive(Clone, Debug)]

@@ -278,10 +278,16 @@ impl Default for WindowMeter {
     }
 }
 
+/// Version, kind, swarm and origin: a frame that has no more has no body.
+const HEADERS_BYTES_MIN: usize = 1 + 1 + 4 + 8;
+
 /// The bytes of update bodies, whole or in chunks, in a frame of this crate's wire format; for [`World::meter_payload`].
 ///
 /// [`World::meter_payload`]: super::World::meter_payload
 pub fn body_bytes(frame: &Bytes) -> u64 {
+    if frame.len() <= HEADERS_BYTES_MIN {
+        return 0;
+    }
     let Ok(mut reader) = FrameReader::new(frame, Instant::ZERO) else { return 0 };
     let mut bytes = 0;
     while let Some(Ok((_, message))) = reader.next::<NodeId>() {

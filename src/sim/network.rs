@@ -298,8 +298,14 @@ impl Uplink {
         if u128::from(free_at_ns - now_ns) > queue.as_nanos() {
             return None;
         }
-        let takes_ns = u128::from(bytes) * 8 * 1_000_000_000 / u128::from(bits_per_s.get());
-        self.free_at_ns = free_at_ns.saturating_add(u64::try_from(takes_ns).unwrap_or(u64::MAX));
+        let takes_ns = match bytes.checked_mul(8 * 1_000_000_000) {
+            Some(bits_e9) => bits_e9 / bits_per_s,
+            None => {
+                let takes_ns = u128::from(bytes) * 8 * 1_000_000_000 / u128::from(bits_per_s.get());
+                u64::try_from(takes_ns).unwrap_or(u64::MAX)
+            }
+        };
+        self.free_at_ns = free_at_ns.saturating_add(takes_ns);
         Some(Instant::from_micros(self.free_at_ns.div_ceil(1_000)))
     }
 }

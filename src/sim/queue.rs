@@ -23,11 +23,13 @@ const NONE: u32 = u32::MAX;
 const SPARE_MIN: usize = 1_024;
 
 pub(super) struct Queue<T> {
-    /// Runs of [`RUN`] slots; of those that are free, some have none.
+    /// Runs of [`RUN`] slots; those that are bare have none.
     slots: Vec<Option<Box<[Slot<T>; RUN]>>>,
     /// For each run, the next one of its list, or the next free one.
     runs: Vec<u32>,
     free: u32,
+    /// Free runs without slots.
+    bare: Vec<u32>,
     /// Free runs with slots.
     spare: usize,
     len: usize,
@@ -77,6 +79,7 @@ impl<T> Queue<T> {
             slots: Vec::new(),
             runs: Vec::new(),
             free: NONE,
+            bare: Vec::new(),
             spare: 0,
             len: 0,
             sequence: 0,
@@ -204,32 +207,35 @@ impl<T> Queue<T> {
     }
 
     fn vacant_run(&mut self) -> u32 {
-        let run = self.free;
-        if run == NONE {
-            assert!(self.slots.len() < NONE as usize / RUN - 1, "the event queue is full");
-            self.slots.push(Some(Box::new([const { Slot::VACANT }; RUN])));
-            self.runs.push(NONE);
-            return (self.runs.len() - 1) as u32;
+        if self.free != NONE {
+            self.spare -= 1;
+            let run = self.free;
+            self.free = self.runs[run as usize];
+            return run;
         }
-        self.free = self.runs[run as usize];
-        match &mut self.slots[run as usize] {
-            Some(_) => self.spare -= 1,
-            none => *none = Some(Box::new([const { Slot::VACANT }; RUN])),
+        let slots = Some(Box::new([const { Slot::VACANT }; RUN]));
+        if let Some(run) = self.bare.pop() {
+            self.slots[run as usize] = slots;
+            return run;
         }
-        run
+        assert!(self.slots.len() < NONE as usize / RUN - 1, "the event queue is full");
+        self.slots.push(slots);
+        self.runs.push(NONE);
+        (self.runs.len() - 1) as u32
     }
 
     fn release(&mut self, list: List) {
         let mut run = list.run;
         while run != NONE {
-            let next = core::mem::replace(&mut self.runs[run as usize], self.free);
-            self.free = run;
-            run = next;
+            let next = self.runs[run as usize];
             if self.spare * RUN <= self.len + SPARE_MIN {
                 self.spare += 1;
+                self.runs[run as usize] = core::mem::replace(&mut self.free, run);
             } else {
-                self.slots[self.free as usize] = None;
+                self.slots[run as usize] = None;
+                self.bare.push(run);
             }
+            run = next;
         }
     }
 

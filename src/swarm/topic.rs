@@ -363,8 +363,7 @@ impl<P: WirePeer> Topic<P> {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let own = [self.views.poll_timeout(), self.gossip.poll_timeout(), self.guard.poll_timeout()];
-        own.into_iter().flatten().min()
+        Instant::earliest([self.views.poll_timeout(), self.gossip.poll_timeout(), self.guard.poll_timeout()])
     }
 
     pub(crate) fn neighbors(&self) -> impl Iterator<Item = P> + '_ {

@@ -79,6 +79,9 @@ impl<P: PeerId, M> Egress<P, M> {
     }
 
     fn evict(&mut self, slot: u32, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
         let mut gone = 0;
         for class in Class::ALL.into_iter().rev() {
             while gone < bytes {
