@@ -75,7 +75,7 @@ pub(crate) struct Rush {
 const USES: u32 = 64;
 
 /// Room for less is not worth giving back.
-const KEPT: usize = 4;
+const KEPT: usize = 2;
 
 impl Rush {
     /// `list` is empty now and held `count` items before.

@@ -240,7 +240,7 @@ impl Bodies {
         let place = self.stored.partition_point(|other| other.sequence < stored.sequence);
         if self.stored.len() == self.stored.capacity() {
             // Many sources keep a few bodies each: doubling would waste more than it saves.
-            self.stored.reserve_exact(self.stored.len() / 4 + 4);
+            self.stored.reserve_exact(self.stored.len() / 8 + 4);
         }
         self.stored.insert(place, stored);
     }
