@@ -238,7 +238,12 @@ impl<P: WirePeer> Resting<P> {
 
     fn take(&mut self, now: Instant) -> Option<(Wave<P>, Slots)> {
         self.waves.front().filter(|(at, ..)| *at <= now)?;
-        self.waves.pop_front().map(|(_, wave, to)| (wave, to))
+        let (_, wave, to) = self.waves.pop_front()?;
+        if self.waves.is_empty() {
+            // They come rarely.
+            self.waves = VecDeque::new();
+        }
+        Some((wave, to))
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

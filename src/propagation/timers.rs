@@ -57,8 +57,12 @@ impl Timers {
             let place = self.rise(place);
             self.sink(place);
         }
+        while self.places.last() == Some(&NOWHERE) {
+            self.places.pop();
+        }
         if self.heap.capacity() > 16 && self.heap.len() * 2 < self.heap.capacity() {
             self.heap.shrink_to(self.heap.len() * 3 / 2);
+            self.places.shrink_to(self.places.len() * 3 / 2);
         }
     }
 
