@@ -180,7 +180,8 @@ fn pack(head: Head, signature: &[u8], body: &[u8]) -> Option<Box<[u8]>> {
     }
     let state = head.state.0.to_le_bytes();
     let state_bytes = state.len() - head.state.0.leading_zeros() as usize / 8;
-    let tags = head.priority as u8 | u8::from(head.keyframe) * KEYFRAME | head.layer << LAYER_SHIFT;
+    let keyframe = if head.keyframe { KEYFRAME } else { 0 };
+    let tags = head.priority as u8 | keyframe | (head.layer << LAYER_SHIFT);
     let mut packed = Vec::with_capacity(HEAD_BYTES + state_bytes + signature.len() + body.len());
     packed.extend_from_slice(&[tags, head.hops, state_bytes as u8, signature_bytes]);
     packed.extend_from_slice(&state[..state_bytes]);
