@@ -197,6 +197,8 @@ impl InboundBudget {
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::btree_map::Entry;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -209,9 +211,9 @@ mod tests {
                 let now = Instant::from_micros(step as u64);
                 if !add {
                     prop_assert_eq!(links.remove(&peer).is_some(), model.remove(&peer).is_some());
-                } else if !model.contains_key(&peer) {
+                } else if let Entry::Vacant(vacant) = model.entry(peer) {
                     links.insert(peer, Link::new(LinkState::Up, false, &LinkConfig::default(), now));
-                    model.insert(peer, now);
+                    vacant.insert(now);
                 }
                 prop_assert_eq!(links.len(), model.len());
                 for (peer, &used) in &model {
