@@ -119,11 +119,7 @@ impl<P: WirePeer> Engine<P> {
         match message {
             LinkMessage::Ping { token } => {
                 self.send(from, SwarmTag(0), Message::Link(LinkMessage::Pong { token }), Class::Control, now);
-                let Some(link) = self.links.get_mut(&from) else { return };
-                if link.holders > 0 {
-                    link.liveness.on_ping(now);
-                    self.schedule_link(from);
-                } else {
+                if self.links.get(&from).is_some_and(|link| link.holders == 0) {
                     // Only neighbours are pinged. One that is none here holds half a link, and would for as long as we answer.
                     let tags: Vec<_> = self.swarms.keys().copied().collect();
                     for tag in tags {
@@ -135,7 +131,6 @@ impl<P: WirePeer> Engine<P> {
                 let Some(link) = self.links.get_mut(&from) else { return };
                 if link.liveness.on_pong(token, now) {
                     let loss = link.liveness.take_loss();
-                    self.schedule_link(from);
                     self.spread_rtt(from);
                     if loss {
                         self.swarms.values_mut().for_each(|joined| joined.swarm.note_loss(now));
