@@ -63,9 +63,13 @@ pub struct LinkConfig {
     /// has one, the newcomer is. While the host has twice as many connects and disconnects to drain, no link is made.
     /// From 2 to 1,048,576; default 1,024.
     pub links_max: usize,
-    /// How long a neighbour may be silent before it is pinged. From 50 ms to 1 h; default 1.1 s, which with `silence_min`
-    /// finds a dead neighbour after 2 s in the median.
+    /// How long a neighbour that promises no signs of life may be silent before it is pinged. From 50 ms to 1 h;
+    /// default 1.1 s, which with `silence_min` finds a dead neighbour after 2 s in the median.
     pub ping_after: Duration,
+    /// How long a neighbour that misses to give a promised sign of life must leave pings without an answer to count as lost; the time adapts to the
+    /// measured round-trip time between this and `silence_max`. Three quarters of it are enough if others get no answer either,
+    /// and it is `silence_max` if one does. From 50 ms to 1 h; default 1.2 s: a host may sleep for 0.9 s.
+    pub suspicion_min: Duration,
     /// The least silence after which a neighbour counts as lost; the timeout adapts to the measured round-trip time
     /// between this and `silence_max`. From 100 ms to 1 h; default 2.55 s: a host may sleep for 1.4 s after it was pinged.
     pub silence_min: Duration,
@@ -130,6 +134,9 @@ pub struct MembershipConfig {
     pub walk_hops: u8,
     /// Steps of a shuffle. From 1 to 64; default 4.
     pub shuffle_hops: u8,
+    /// Time between signs of life, each to another neighbour: of eight, one notices within this time that a node is dead, and
+    /// asks the others at once. From 50 ms to 1 min, or `None` to have the neighbours ping each other; default 750 ms.
+    pub beat_interval: Option<Duration>,
     /// Entries in a shuffle. From 1 to 64; default 8.
     pub shuffle_entries: usize,
     /// Time between shuffles, spread by a quarter. From 100 ms to 1 h; default 15 s.
@@ -362,6 +369,7 @@ impl Default for LinkConfig {
         Self {
             links_max: 1_024,
             ping_after: Duration::from_millis(1_100),
+            suspicion_min: Duration::from_millis(1_200),
             silence_min: Duration::from_millis(2_550),
             silence_max: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
@@ -377,6 +385,7 @@ impl LinkConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         within("link.links_max", self.links_max as u64, 2, 1 << 20)?;
         span("link.ping_after", self.ping_after, Duration::from_millis(50), HOUR)?;
+        span("link.suspicion_min", self.suspicion_min, Duration::from_millis(50), HOUR)?;
         span("link.silence_min", self.silence_min, Duration::from_millis(100), HOUR)?;
         span("link.silence_max", self.silence_max, Duration::from_millis(100), HOUR)?;
         ordered("link.ping_after", self.ping_after, "link.silence_min", self.silence_min)?;
@@ -441,6 +450,7 @@ impl Default for MembershipConfig {
             refill_interval: Duration::from_millis(250),
             probe_interval: Duration::from_secs(2),
             remembered_max: 16,
+            beat_interval: Some(Duration::from_millis(750)),
             swap_interval: Some(Duration::from_secs(1)),
             lasting_links: 2,
             prefix_max: 2,
@@ -467,6 +477,9 @@ impl MembershipConfig {
         span("membership.refill_interval", self.refill_interval, ten_ms, minute)?;
         span("membership.probe_interval", self.probe_interval, Duration::from_millis(100), HOUR)?;
         within("membership.remembered_max", self.remembered_max as u64, 0, 1_024)?;
+        if let Some(interval) = self.beat_interval {
+            span("membership.beat_interval", interval, Duration::from_millis(50), Duration::from_secs(60))?;
+        }
         if let Some(interval) = self.swap_interval {
             span("membership.swap_interval", interval, Duration::from_millis(100), HOUR)?;
         }

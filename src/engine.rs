@@ -27,7 +27,7 @@ use crate::id::{Epoch, StateId, SwarmId, SwarmTag, UpdateId};
 use crate::io::{Class, Event, Input, Offence, Output};
 use crate::link::{LinkState, Links};
 use crate::log::Retention;
-use crate::membership::{Reputation, points_for};
+use crate::membership::{LocalHealth, Reputation, points_for};
 use crate::propagation::{Egress, Enqueued, Item, Transmit};
 use crate::rng::Seed;
 use crate::stats::EngineStats;
@@ -71,6 +71,7 @@ pub struct Engine<P: WirePeer> {
     /// Neighbours that have just offended, with the points for it.
     blamed: Vec<(P, u32)>,
     prefixes: BTreeMap<P, u64>,
+    health: LocalHealth,
     stats: EngineStats,
 }
 
@@ -141,6 +142,7 @@ impl<P: WirePeer> Engine<P> {
             offenders: Vec::new(),
             blamed: Vec::new(),
             prefixes: BTreeMap::new(),
+            health: LocalHealth::default(),
             stats: EngineStats::default(),
             config,
         })
@@ -605,7 +607,7 @@ impl<P: WirePeer> Engine<P> {
     ) {
         match self.links.get_mut(&to) {
             Some(link) if matches!(link.state, LinkState::Closing { .. }) => self.reopen(to, now),
-            Some(link) => link.used = now,
+            Some(link) => (link.used, link.sent) = (now, now),
             None if self.reputation.is_refused(to, now) => {
                 self.stats.messages_dropped += 1;
                 return;

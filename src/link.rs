@@ -20,6 +20,10 @@ pub(crate) struct Link {
     pub(crate) holders: u32,
     /// When it was last of use.
     pub(crate) used: Instant,
+    /// When something was last sent.
+    pub(crate) sent: Instant,
+    /// The peer was promised signs of life.
+    pub(crate) promised: bool,
     pub(crate) liveness: Liveness,
     /// When the peer was last told that a swarm is not joined here.
     pub(crate) disowned: Option<Instant>,
@@ -109,6 +113,8 @@ impl Link {
             dialing: matches!(state, LinkState::Connecting { .. }),
             holders: 0,
             used: now,
+            sent: Instant::ZERO,
+            promised: false,
             liveness: if patient { liveness.patient() } else { liveness },
             disowned: None,
             budget: InboundBudget::new(now),

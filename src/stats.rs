@@ -135,6 +135,8 @@ pub struct EngineStats {
     pub messages_dropped: u64,
     /// Links closed because the peer was silent for too long.
     pub links_silent: u64,
+    /// Silent peers that were given more time because others could reach them.
+    pub links_vouched: u64,
     /// Links closed to make room for others.
     pub links_evicted: u64,
     /// Links not made for want of room.
@@ -176,6 +178,12 @@ pub struct ViewStats {
     pub probes_sent: u64,
     /// Neighbours that did not answer for a moment.
     pub doubts: u64,
+    /// Others asked whether such a neighbour answers them.
+    pub suspicions_sent: u64,
+    /// Neighbours pinged because others get no answer from them.
+    pub suspicions_heeded: u64,
+    /// Others told that they answer here.
+    pub vouchers_sent: u64,
     /// Peers asked to be neighbours for a while, lest a small swarm falls into parts.
     pub looks_beyond: u64,
     /// Peers measured as candidates for a shorter link.

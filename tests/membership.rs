@@ -354,7 +354,7 @@ fn random_membership(dice: &mut Dice, swarm: SwarmId) -> MembershipMessage<u64> 
     let hops_left = dice.next() as u8;
     let peers: Vec<_> = (0..dice.below(100)).map(|_| dice.below(1_000)).collect();
     let entries = peers.iter().map(|&peer| ViewEntry { peer, age: dice.next() as u8 }).collect();
-    match dice.below(13) {
+    match dice.below(16) {
         0 => MembershipMessage::Join { swarm, wanted: hops_left },
         1 => MembershipMessage::Walk { joiner: name, hops_left },
         2 => MembershipMessage::Offer { swarm, partner: name },
@@ -366,6 +366,9 @@ fn random_membership(dice: &mut Dice, swarm: SwarmId) -> MembershipMessage<u64> 
         9 => MembershipMessage::Measured { longest: Some((name, u32::from(hops_left) * 1_000)) },
         10 => MembershipMessage::Swap { candidate: name, leaving: dice.below(40), gain_us: u32::MAX },
         11 => MembershipMessage::Swapped { candidate: name },
+        12 => MembershipMessage::Watchers { peers },
+        13 => MembershipMessage::Suspect { peer: name },
+        14 => MembershipMessage::Vouch { peer: name },
         _ => MembershipMessage::ShuffleReply { entries },
     }
 }
@@ -408,7 +411,10 @@ fn views_never_exceed_their_caps_whatever_comes() {
                         let echo = peer == 0 || matches!(message, MembershipMessage::ShuffleReply { .. });
                         assert!(to != 0 || echo, "seed {seed}, step {step}: {message:?} to itself");
                     }
-                    ViewAction::Misbehaved { .. } => {}
+                    ViewAction::Beat { .. }
+                    | ViewAction::Hurry(_)
+                    | ViewAction::Vouched(_)
+                    | ViewAction::Misbehaved { .. } => {}
                 }
             }
             let active: BTreeSet<_> = views.neighbors().collect();

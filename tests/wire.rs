@@ -290,6 +290,9 @@ fn message() -> impl Strategy<Value = Message<u64>> {
             gain_us
         }),
         any::<u64>().prop_map(|candidate| MembershipMessage::Swapped { candidate }),
+        prop::collection::vec(any::<u64>(), 0..9).prop_map(|peers| MembershipMessage::Watchers { peers }),
+        any::<u64>().prop_map(|peer| MembershipMessage::Suspect { peer }),
+        any::<u64>().prop_map(|peer| MembershipMessage::Vouch { peer }),
     ];
     let gossip = prop_oneof![
         data.clone().prop_map(GossipMessage::Data),
@@ -307,6 +310,7 @@ fn message() -> impl Strategy<Value = Message<u64>> {
     prop_oneof![
         any::<u16>().prop_map(|token| Message::Link(LinkMessage::Ping { token })),
         any::<u16>().prop_map(|token| Message::Link(LinkMessage::Pong { token })),
+        any::<u8>().prop_map(|next_tenths| Message::Link(LinkMessage::Beat { next_tenths })),
         membership.prop_map(Message::Membership),
         gossip.prop_map(Message::Gossip),
     ]

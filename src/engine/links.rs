@@ -1,12 +1,16 @@
 //! The engine's links: made, closed, dropped, and watched.
 
 use alloc::vec::Vec;
+use core::time::Duration;
+
+use smallvec::SmallVec;
 
 use super::{Change, Engine, TICK};
 use crate::id::SwarmTag;
 use crate::io::Class;
 use crate::link::{Link, LinkState};
-use crate::membership::LivenessAction;
+use crate::membership::{LivenessAction, MOMENT};
+use crate::swarm::{Swarm, SwarmActions};
 use crate::time::Instant;
 use crate::wire::{LinkMessage, Message, WirePeer};
 
@@ -79,9 +83,9 @@ impl<P: WirePeer> Engine<P> {
                 self.disconnect(peer, now);
                 return;
             }
-            LinkState::Up if link.holders > 0 => match link.liveness.handle_timeout(now) {
+            LinkState::Up if link.holders > 0 => match link.liveness.handle_timeout(now, &mut self.health) {
                 Some(LivenessAction::SendPing { token }) => {
-                    let doubted = link.liveness.is_first_doubt();
+                    let news = link.liveness.is_news().then(|| link.liveness.is_hurried());
                     self.send(
                         peer,
                         SwarmTag(0),
@@ -89,8 +93,8 @@ impl<P: WirePeer> Engine<P> {
                         Class::Control,
                         now,
                     );
-                    if doubted {
-                        self.tell_doubt(peer, now);
+                    if let Some(is_hearsay) = news {
+                        self.tell_doubt(peer, is_hearsay);
                     }
                 }
                 Some(LivenessAction::Lost) => {
@@ -119,6 +123,7 @@ impl<P: WirePeer> Engine<P> {
         match message {
             LinkMessage::Ping { token } => {
                 self.send(from, SwarmTag(0), Message::Link(LinkMessage::Pong { token }), Class::Control, now);
+                self.tell_ping(from);
                 if self.links.get(&from).is_some_and(|link| link.holders == 0) {
                     // Only neighbours are pinged. One that is none here holds half a link, and would for as long as we answer.
                     let tags: Vec<_> = self.swarms.keys().copied().collect();
@@ -127,11 +132,21 @@ impl<P: WirePeer> Engine<P> {
                     }
                 }
             }
+            LinkMessage::Beat { next_tenths } => {
+                if let Some(link) = self.links.get_mut(&from).filter(|link| link.holders > 0) {
+                    link.liveness.on_beat(Duration::from_millis(u64::from(next_tenths) * 100), now);
+                    self.schedule_link(from);
+                }
+            }
             LinkMessage::Pong { token } => {
                 let Some(link) = self.links.get_mut(&from) else { return };
+                let hurried = link.liveness.is_hurried();
                 if link.liveness.on_pong(token, now) {
                     let loss = link.liveness.take_loss();
                     self.spread_rtt(from);
+                    if hurried {
+                        self.tell_answer(from);
+                    }
                     if loss {
                         self.swarms.values_mut().for_each(|joined| joined.swarm.note_loss(now));
                     }
@@ -149,11 +164,38 @@ impl<P: WirePeer> Engine<P> {
         }
     }
 
-    /// A neighbour may be dead: those who would be alone without it look for others in time.
-    fn tell_doubt(&mut self, peer: P, now: Instant) {
-        let tags: Vec<_> = self.swarms.keys().copied().collect();
+    /// A neighbour may be dead: the others that watch it are asked, and who would be alone without it looks for others in time.
+    fn tell_doubt(&mut self, peer: P, is_hearsay: bool) {
+        self.with_swarms(|swarm, now, actions| swarm.doubt(peer, is_hearsay, now, actions));
+    }
+
+    /// A neighbour that others found silent has answered.
+    pub(super) fn tell_answer(&mut self, peer: P) {
+        self.with_swarms(|swarm, now, actions| swarm.answered(peer, now, actions));
+    }
+
+    /// A peer has pinged this node.
+    pub(super) fn tell_ping(&mut self, peer: P) {
+        self.with_swarms(|swarm, now, actions| swarm.pinged(peer, now, actions));
+    }
+
+    /// Gives a peer a sign of life, unless it has just had one.
+    pub(super) fn beat(&mut self, peer: P, next: Duration, now: Instant) {
+        let Some(link) = self.links.get(&peer).filter(|link| link.state == LinkState::Up) else { return };
+        if link.promised && now - link.sent < MOMENT {
+            return;
+        }
+        let next_tenths = u8::try_from(next.as_millis().div_ceil(100)).unwrap_or(u8::MAX);
+        self.send(peer, SwarmTag(0), Message::Link(LinkMessage::Beat { next_tenths }), Class::Control, now);
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.promised = true;
+        }
+    }
+
+    fn with_swarms(&mut self, mut act: impl FnMut(&mut Swarm<P>, Instant, &mut SwarmActions<P>)) {
+        let tags: SmallVec<[_; 4]> = self.swarms.keys().copied().collect();
         for tag in tags {
-            self.with_swarm(tag, |swarm, _, _| swarm.doubt(peer, now));
+            self.with_swarm(tag, &mut act);
         }
     }
 

@@ -74,8 +74,24 @@ impl<P: WirePeer> Engine<P> {
                 if let Some(link) = self.links.get_mut(&peer) {
                     link.holders = link.holders.saturating_sub(1);
                     link.used = now;
+                    link.liveness.release();
+                    link.promised = false;
                 }
                 self.schedule_link(peer);
+            }
+            SwarmAction::Beat(peer, next) => self.beat(peer, next, now),
+            SwarmAction::Hurry(peer) => {
+                if let Some(link) = self.links.get_mut(&peer) {
+                    link.liveness.hurry(now);
+                    self.schedule_link(peer);
+                }
+            }
+            SwarmAction::Vouched(peer) => {
+                let vouched = self.links.get_mut(&peer).is_some_and(|link| link.liveness.vouch());
+                if vouched {
+                    self.stats.links_vouched += 1;
+                    self.health.worsen();
+                }
             }
             SwarmAction::Misbehaved(peer, offence) => self.misbehaved(peer, offence),
             SwarmAction::Event(event) => match self.swarms.get(&tag).map(|joined| &**joined) {

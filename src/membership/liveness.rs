@@ -10,17 +10,20 @@ use crate::time::Instant;
 ///
 /// Any frame counts. An idle link is pinged; unanswered pings are repeated, faster than the silence that is taken for death,
 /// so that some losses do no harm. The silence allowed adapts to the measured round-trip time (RFC 6298) between the
-/// configured bounds. A host that comes late itself, because it was suspended or busy, blames nobody for the silence: it
-/// pings first and waits again (the idea of Lifeguard's local health; Dadgar, Phillips, Currey 2018).
+/// configured bounds. A peer that promises signs of life ([`Self::on_beat`]) is pinged only when one is missing; the neighbour that
+/// misses the first tells the others, which then [`hurry`](Self::hurry) (SWIM; Das, Gupta, Motivala 2002). A host
+/// that comes late itself, because it was suspended or busy, blames nobody for the silence: it pings first and waits again,
+/// and grants everybody more time for a while ([`LocalHealth`]).
 ///
 /// ```
-/// use suffuse::membership::{Liveness, LivenessAction};
+/// use suffuse::membership::{Liveness, LivenessAction, LocalHealth};
 /// use suffuse::{Instant, LinkConfig};
 ///
 /// let mut liveness = Liveness::new(&LinkConfig::default(), Instant::ZERO);
+/// let mut health = LocalHealth::default();
 /// liveness.watch(Instant::ZERO);
 /// let at = liveness.poll_timeout().unwrap();
-/// assert!(matches!(liveness.handle_timeout(at), Some(LivenessAction::SendPing { .. })));
+/// assert!(matches!(liveness.handle_timeout(at, &mut health), Some(LivenessAction::SendPing { .. })));
 /// liveness.heard(at);
 /// ```
 #[derive(Clone, Debug)]
@@ -28,15 +31,28 @@ pub struct Liveness {
     heard: Instant,
     /// When the last ping left, if no answer came yet.
     pinged: Option<Instant>,
+    /// When the first of the pings left that nothing was heard after.
+    asked: Option<Instant>,
     wake: Instant,
+    /// When a ping was last answered.
+    measured: Instant,
     srtt_us: u32,
     rttvar_us: u32,
     token: u16,
     /// A ping was repeated and not answered yet.
     repeated: bool,
+    /// The other end pings first.
+    is_patient: bool,
+    /// Others say that the peer does not answer.
+    is_hurried: bool,
+    /// Others say that it does.
+    is_vouched: bool,
     /// Pings in a row without an answer, before the last.
     unanswered: u8,
+    /// By when the next sign of life is promised, and how often.
+    promise: Option<(Instant, Duration)>,
     ping_after_ms: u32,
+    suspicion_min_ms: u32,
     silence_min_ms: u32,
     silence_max_ms: u32,
 }
@@ -53,11 +69,50 @@ pub enum LivenessAction {
     Lost,
 }
 
+/// How far this node can trust its own eyes: Lifeguard's local health multiplier (Dadgar, Phillips, Currey 2018).
+///
+/// A node that sleeps, or finds those silent that others can reach, is itself what is wrong, and is slower to give peers up
+/// until some have answered in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LocalHealth {
+    /// From 0, healthy, to [`POOR_HEALTH`].
+    poor: u8,
+}
+
+/// The worst health: everybody is granted three times the time.
+const POOR_HEALTH: u8 = 4;
+
+/// A sign of life is not sent to a peer to which anything else was sent within this time.
+pub(crate) const MOMENT: Duration = Duration::from_millis(500);
+
+/// The round-trip time is measured anew after so long.
+const MEASURE_AGAIN: Duration = Duration::from_secs(60);
+
 /// A wake-up this much later than asked for means that the host slept.
 const SLEPT: Duration = Duration::from_millis(500);
 
 /// Pings without an answer that raise a doubt: losses alone rarely do.
 const DOUBTED_PINGS: u8 = 2;
+
+/// So many more, and others are told again: the news may have been lost.
+const DOUBTED_AGAIN: u8 = 2;
+
+impl LocalHealth {
+    /// Something was this node's own fault: it slept, or cannot reach whom others can.
+    pub fn worsen(&mut self) {
+        self.poor = (self.poor + 1).min(POOR_HEALTH);
+    }
+
+    /// A peer answered at the first try.
+    pub fn improve(&mut self) {
+        self.poor = self.poor.saturating_sub(1);
+    }
+
+    /// What is granted instead of `span`: up to three times as much.
+    pub fn stretch(self, span: Duration) -> Duration {
+        span + span * u32::from(self.poor) / 2
+    }
+}
 
 impl Liveness {
     /// A link whose peer was heard of now.
@@ -66,13 +121,20 @@ impl Liveness {
         Self {
             heard: now,
             pinged: None,
+            asked: None,
             wake: now + config.ping_after,
+            measured: now,
             srtt_us: 0,
             rttvar_us: 0,
             token: 0,
             repeated: false,
+            is_patient: false,
+            is_hurried: false,
+            is_vouched: false,
             unanswered: 0,
+            promise: None,
             ping_after_ms: millis(config.ping_after),
+            suspicion_min_ms: millis(config.suspicion_min),
             silence_min_ms: millis(config.silence_min),
             silence_max_ms: millis(config.silence_max),
         }
@@ -82,15 +144,32 @@ impl Liveness {
     /// one ping in an interval and not two.
     #[must_use]
     pub fn patient(mut self) -> Self {
-        self.ping_after_ms += self.ping_after_ms / 2;
+        self.is_patient = true;
         self
     }
 
     /// Begins to watch: silence counts from now on. The first ping leaves at once, to measure the link.
     pub fn watch(&mut self, now: Instant) {
         self.heard = self.heard.max(now);
-        self.pinged = None;
+        (self.pinged, self.asked) = (None, None);
         self.wake = if self.srtt_us == 0 { now } else { now + self.ping_after() };
+    }
+
+    /// A sign of life came, and others are promised: the next after `next` at the latest, or a moment after any other frame.
+    pub fn on_beat(&mut self, next: Duration, now: Instant) {
+        let next = next.max(MOMENT);
+        let promised = now + next + self.slack();
+        self.promise = Some((promised, next));
+        if self.asked.is_none() {
+            // What a link takes must be measured now and then all the same.
+            let stale = now - self.measured >= MEASURE_AGAIN;
+            self.wake = if stale { now } else { promised };
+        }
+    }
+
+    /// No signs of life are to be expected any more.
+    pub fn release(&mut self) {
+        self.promise = None;
     }
 
     /// A frame came from the peer. The deadline is not moved; it is worked out anew when it comes.
@@ -104,6 +183,7 @@ impl Liveness {
             // Only the newest ping: an older answer would count the wait between the two (Karn's algorithm).
             Some(at) if token == self.token => {
                 self.pinged = None;
+                self.measured = now;
                 self.note_rtt(now - at);
                 self.rest(now);
                 true
@@ -112,17 +192,29 @@ impl Liveness {
         }
     }
 
-    /// A ping came from the peer: it looks after the link, and this end need not for a while.
-    pub fn on_ping(&mut self, now: Instant) {
-        if self.pinged.is_none() && self.srtt_us > 0 {
-            self.rest(now);
+    /// Nothing is to be done until the link has been idle for long enough, unless signs of life are promised.
+    fn rest(&mut self, now: Instant) {
+        self.heard = self.heard.max(now);
+        if self.promise.is_none() {
+            self.wake = self.wake.max(self.heard + self.ping_after());
         }
     }
 
-    /// Nothing is to be done until the link has been idle for long enough.
-    fn rest(&mut self, now: Instant) {
-        self.heard = self.heard.max(now);
-        self.wake = self.wake.max(self.heard + self.ping_after());
+    /// Another neighbour of the peer finds that it does not answer: it is pinged at once, and given up sooner than usual if it
+    /// does not answer here either. Nobody is given up on hearsay.
+    pub fn hurry(&mut self, now: Instant) {
+        self.is_hurried = true;
+        if self.asked.is_none_or(|at| self.heard > at) {
+            self.asked = None;
+            self.wake = now;
+        }
+    }
+
+    /// Another neighbour of the peer has had an answer from it: it is given the longest silence. False if it was not in doubt.
+    pub fn vouch(&mut self) -> bool {
+        let doubted = self.asked.is_some_and(|at| self.heard <= at);
+        self.is_vouched |= doubted;
+        doubted
     }
 
     /// Whether a ping had to be repeated and then the peer was heard of: a frame was lost. Asking forgets it.
@@ -130,10 +222,17 @@ impl Liveness {
         self.pinged.is_none() && core::mem::take(&mut self.repeated)
     }
 
-    /// Whether so many pings are without an answer that the peer may well be dead. True once in a silence: after the ping
-    /// with which the doubt began.
-    pub fn is_first_doubt(&self) -> bool {
-        self.unanswered == DOUBTED_PINGS
+    /// Whether so many pings are without an answer that the peer may well be dead: after the ping with which the doubt began,
+    /// and once more later, as others may not have heard of it.
+    pub fn is_news(&self) -> bool {
+        // A sign of life that is missing counts, too.
+        let first = if self.promise.is_some() { DOUBTED_PINGS - 1 } else { DOUBTED_PINGS };
+        self.unanswered == first || self.unanswered == first + DOUBTED_AGAIN
+    }
+
+    /// Whether others began to doubt the peer before this node did.
+    pub fn is_hurried(&self) -> bool {
+        self.is_hurried
     }
 
     /// Takes a measured round-trip time into the estimate (RFC 6298, section 2).
@@ -155,37 +254,47 @@ impl Liveness {
         (self.srtt_us > 0).then(|| (micros(self.srtt_us), micros(self.rttvar_us)))
     }
 
-    /// The silence after which the peer counts as dead: eight times what a ping may take, so that several
-    /// pings fit into it, between the least and the greatest.
+    /// The silence after which the peer counts as dead if nobody else watches it: eight times what a ping may take, so that
+    /// several pings fit into it, between the least and the greatest.
     pub fn silence(&self) -> Duration {
-        let millis = |ms: u32| Duration::from_millis(u64::from(ms));
         (self.ping_timeout() * 8).clamp(millis(self.silence_min_ms), millis(self.silence_max_ms))
     }
 
     /// Does what is due.
-    pub fn handle_timeout(&mut self, now: Instant) -> Option<LivenessAction> {
+    pub fn handle_timeout(&mut self, now: Instant, health: &mut LocalHealth) -> Option<LivenessAction> {
         if now < self.wake {
             return None;
         }
-        let late = now - self.wake > SLEPT;
-        let idle_since = self.heard + self.ping_after();
-        if self.srtt_us > 0 && now < idle_since {
-            self.pinged = None;
-            self.wake = idle_since;
-            return None;
-        }
-        if now - self.heard >= self.silence() {
-            if !late {
-                return Some(LivenessAction::Lost);
-            }
+        if now - self.wake > SLEPT {
+            health.worsen();
+            // What came meanwhile may still wait to be read.
+            self.forget_silence();
             self.heard = now - self.ping_after();
         }
-        self.unanswered = if self.pinged.is_some() { self.unanswered.saturating_add(1) } else { 0 };
-        self.repeated |= self.pinged.is_some();
+        if self.asked.is_some_and(|at| self.heard > at) {
+            if self.unanswered == 0 {
+                health.improve();
+            }
+            self.forget_silence();
+        }
+        if self.asked.is_none() {
+            let due = self.ping_due(now);
+            let stale = self.srtt_us == 0 || now - self.measured >= MEASURE_AGAIN;
+            if !stale && now < due && !self.is_hurried {
+                self.wake = due;
+                return None;
+            }
+            (self.asked, self.unanswered) = (Some(now), 0);
+        } else if now >= self.lost_at(*health) {
+            return Some(LivenessAction::Lost);
+        } else {
+            self.unanswered = self.unanswered.saturating_add(1);
+            self.repeated |= self.pinged.is_some();
+        }
         self.token = mix(u64::from(self.token) ^ self.heard.as_micros()) as u16;
         self.pinged = Some(now);
-        self.wake = (now + self.ping_timeout())
-            .min((self.heard + self.silence()).max(now + Duration::from_millis(1)));
+        let lost_at = self.lost_at(*health).max(now + Duration::from_millis(1));
+        self.wake = (now + self.ping_timeout()).min(lost_at);
         Some(LivenessAction::SendPing { token: self.token })
     }
 
@@ -194,8 +303,51 @@ impl Liveness {
         Some(self.wake)
     }
 
+    fn forget_silence(&mut self) {
+        (self.pinged, self.asked) = (None, None);
+        (self.is_hurried, self.is_vouched, self.unanswered) = (false, false, 0);
+    }
+
+    /// When the peer counts as dead, if nothing is heard of it.
+    fn lost_at(&self, health: LocalHealth) -> Instant {
+        let Some(asked) = self.asked else { return Instant::MAX };
+        let longest = millis(self.silence_max_ms);
+        if self.is_vouched {
+            return asked + longest;
+        }
+        let alone = self.heard + self.silence();
+        let suspicion = (self.ping_timeout() * 8).clamp(millis(self.suspicion_min_ms), longest);
+        let span = match self.promise {
+            // Two have found the same.
+            _ if self.is_hurried => suspicion * 3 / 4,
+            Some(_) => suspicion,
+            None => return alone.max(asked + Duration::from_millis(1)),
+        };
+        asked + health.stretch(span).min(longest)
+    }
+
+    /// When the peer is to be pinged, if nothing is heard of it. A promise that was not kept, and not asked about, is renewed.
+    fn ping_due(&mut self, now: Instant) -> Instant {
+        let Some((promised, span)) = self.promise else { return self.heard + self.ping_after() };
+        if promised > now {
+            return promised;
+        }
+        let next = promised + span;
+        let next = if next > now { next } else { now + span };
+        self.promise = Some((next, span));
+        // Anything else stands for it.
+        if self.heard + self.slack() + MOMENT >= promised { next } else { promised }
+    }
+
+    /// How late a sign of life may be.
+    fn slack(&self) -> Duration {
+        Duration::from_millis(100) + Duration::from_micros(u64::from(self.rttvar_us)) * 4
+    }
+
+    /// How long the peer may be silent before it is pinged, if it promises nothing.
     fn ping_after(&self) -> Duration {
-        Duration::from_millis(u64::from(self.ping_after_ms))
+        let patience_ms = if self.is_patient { self.ping_after_ms / 2 } else { 0 };
+        millis(self.ping_after_ms + patience_ms)
     }
 
     /// How long the answer to a ping may take before the ping is repeated.
@@ -205,6 +357,10 @@ impl Liveness {
             None => Duration::from_millis(300),
         }
     }
+}
+
+fn millis(millis: u32) -> Duration {
+    Duration::from_millis(u64::from(millis))
 }
 
 #[cfg(test)]
@@ -233,6 +389,7 @@ mod tests {
         end: Instant,
         mut lost: impl FnMut(u32) -> bool,
     ) -> (Option<Instant>, u32) {
+        let mut health = LocalHealth::default();
         let mut pings = 0;
         let mut answer: Option<(Instant, u16)> = None;
         loop {
@@ -247,7 +404,7 @@ mod tests {
                 answer = None;
                 continue;
             }
-            match liveness.handle_timeout(now) {
+            match liveness.handle_timeout(now, &mut health) {
                 Some(LivenessAction::Lost) => return (Some(now), pings),
                 Some(LivenessAction::SendPing { token }) => {
                     pings += 1;
@@ -288,7 +445,7 @@ mod tests {
         let mut liveness = watched(Instant::ZERO);
         let ping = |liveness: &mut Liveness| loop {
             let at = liveness.poll_timeout().unwrap();
-            match liveness.handle_timeout(at) {
+            match liveness.handle_timeout(at, &mut LocalHealth::default()) {
                 Some(LivenessAction::SendPing { token }) => break (at, token),
                 Some(LivenessAction::Lost) => panic!("given up at {at:?}"),
                 None => {}
@@ -305,15 +462,19 @@ mod tests {
     }
 
     #[test]
-    fn a_doubt_is_raised_once_when_two_pings_are_without_an_answer() {
+    fn a_doubt_is_news_when_two_pings_are_without_an_answer_and_once_more() {
         let mut liveness = watched(Instant::ZERO);
+        let mut health = LocalHealth::default();
         let mut doubts = Vec::new();
-        for ping in 0..5 {
+        for ping in 0..6 {
             let at = liveness.poll_timeout().unwrap();
-            assert!(matches!(liveness.handle_timeout(at), Some(LivenessAction::SendPing { .. })));
-            doubts.extend(liveness.is_first_doubt().then_some(ping));
+            assert!(matches!(
+                liveness.handle_timeout(at, &mut health),
+                Some(LivenessAction::SendPing { .. })
+            ));
+            doubts.extend(liveness.is_news().then_some(ping));
         }
-        assert_eq!(doubts, [2]);
+        assert_eq!(doubts, [2, 4]);
     }
 
     #[test]
@@ -329,11 +490,116 @@ mod tests {
     #[test]
     fn a_host_that_slept_blames_nobody() {
         let mut liveness = watched(Instant::ZERO);
-        liveness.handle_timeout(Instant::ZERO);
+        let mut health = LocalHealth::default();
+        liveness.handle_timeout(Instant::ZERO, &mut health);
         let woken = Instant::from_secs(30);
-        assert!(matches!(liveness.handle_timeout(woken), Some(LivenessAction::SendPing { .. })));
+        assert!(matches!(liveness.handle_timeout(woken, &mut health), Some(LivenessAction::SendPing { .. })));
         let (lost, _) = run(liveness, Instant::from_secs(60), |_| true);
         assert!(lost.is_some_and(|at| at > woken + Duration::from_secs(1)), "{lost:?}");
+    }
+
+    /// A link that is measured, with a sign of life each second until `end`; then its deadline.
+    fn promised(end: Instant) -> Liveness {
+        let mut liveness = watched(Instant::ZERO);
+        let mut health = LocalHealth::default();
+        liveness.note_rtt(Duration::from_millis(40));
+        for second in 0.. {
+            let now = Instant::from_secs(second);
+            if now > end {
+                break;
+            }
+            liveness.heard(now);
+            liveness.on_beat(Duration::from_secs(1), now);
+            assert_eq!(liveness.handle_timeout(now, &mut health), None);
+        }
+        liveness
+    }
+
+    /// When the peer is given up that never answers, and the pings until then.
+    fn given_up(mut liveness: Liveness, mut health: LocalHealth) -> (Instant, u32) {
+        let mut pings = 0;
+        loop {
+            let now = liveness.poll_timeout().unwrap();
+            match liveness.handle_timeout(now, &mut health) {
+                Some(LivenessAction::SendPing { .. }) => pings += 1,
+                Some(LivenessAction::Lost) => return (now, pings),
+                None => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_peer_that_keeps_its_promises_is_not_pinged_until_the_link_must_be_measured() {
+        let mut liveness = promised(Instant::from_secs(59));
+        assert!(liveness.poll_timeout().unwrap() > Instant::from_secs(60));
+        liveness.heard(Instant::from_secs(60));
+        liveness.on_beat(Duration::from_secs(1), Instant::from_secs(60));
+        let at = liveness.poll_timeout().unwrap();
+        let ping = liveness.handle_timeout(at, &mut LocalHealth::default());
+        assert!(at == Instant::from_secs(60) && matches!(ping, Some(LivenessAction::SendPing { .. })));
+    }
+
+    #[test]
+    fn a_broken_promise_is_asked_about_at_once_and_another_frame_stands_for_it() {
+        let end = Instant::from_secs(10);
+        let late = Duration::from_millis(1_100) + Duration::from_millis(20) * 4;
+        let silent = promised(end);
+        assert_eq!(silent.poll_timeout(), Some(end + late));
+        let (lost, pings) = given_up(silent, LocalHealth::default());
+        let suspicion = config().suspicion_min;
+        assert!(lost >= end + late + suspicion && lost <= end + late + suspicion * 2, "{lost:?}");
+        assert!(pings >= 4);
+        let mut busy = promised(end);
+        busy.heard(end + Duration::from_millis(900));
+        assert_eq!(busy.handle_timeout(end + late, &mut LocalHealth::default()), None);
+        assert_eq!(busy.poll_timeout(), Some(end + late + Duration::from_secs(1)), "the next is due");
+    }
+
+    #[test]
+    fn hearsay_alone_gives_nobody_up_but_makes_it_quicker() {
+        let now = Instant::from_secs(10);
+        let mut liveness = promised(now);
+        liveness.hurry(now);
+        assert_eq!(liveness.poll_timeout(), Some(now), "it is pinged at once");
+        let Some(LivenessAction::SendPing { token }) =
+            liveness.handle_timeout(now, &mut LocalHealth::default())
+        else {
+            panic!("no ping");
+        };
+        let mut answered = liveness.clone();
+        answered.heard(now + Duration::from_millis(40));
+        assert!(answered.on_pong(token, now + Duration::from_millis(40)));
+        let at = answered.poll_timeout().unwrap();
+        assert_eq!(answered.handle_timeout(at, &mut LocalHealth::default()), None, "all is well");
+        let (alone, _) = given_up(promised(now), LocalHealth::default());
+        let (hurried, _) = given_up(liveness, LocalHealth::default());
+        assert!(hurried + Duration::from_millis(200) < alone, "{hurried:?} and {alone:?}");
+    }
+
+    #[test]
+    fn who_is_vouched_for_gets_the_longest_silence() {
+        let now = Instant::from_secs(10);
+        let mut liveness = promised(now);
+        assert!(!liveness.vouch(), "it is not in doubt");
+        let asked = liveness.poll_timeout().unwrap();
+        liveness.handle_timeout(asked, &mut LocalHealth::default());
+        assert!(liveness.vouch());
+        let (lost, _) = given_up(liveness, LocalHealth::default());
+        assert_eq!(lost, asked + config().silence_max);
+    }
+
+    #[test]
+    fn a_node_in_poor_health_grants_more_time_until_others_answer_it() {
+        let mut health = LocalHealth::default();
+        let span = Duration::from_secs(2);
+        assert_eq!(health.stretch(span), span);
+        (0..100).for_each(|_| health.worsen());
+        assert_eq!(health.stretch(span), span * 3);
+        let (healthy, _) = given_up(promised(Instant::from_secs(10)), LocalHealth::default());
+        let (poor, _) = given_up(promised(Instant::from_secs(10)), health);
+        assert!(poor > healthy + Duration::from_secs(1), "{poor:?} and {healthy:?}");
+        (0..100).for_each(|_| health.improve());
+        assert_eq!(health, LocalHealth::default());
     }
 
     #[test]
@@ -344,7 +610,7 @@ mod tests {
         for millis in (0..20_000).step_by(100) {
             let now = Instant::from_millis(millis);
             liveness.heard(now);
-            pings += u32::from(liveness.handle_timeout(now).is_some());
+            pings += u32::from(liveness.handle_timeout(now, &mut LocalHealth::default()).is_some());
         }
         assert_eq!(pings, 0);
     }

@@ -5,7 +5,8 @@ mod passive;
 mod score;
 mod views;
 
-pub use liveness::{Liveness, LivenessAction};
+pub(crate) use liveness::MOMENT;
+pub use liveness::{Liveness, LivenessAction, LocalHealth};
 pub use score::Score;
 pub(crate) use score::{Reputation, points_for};
 pub use views::{ViewAction, Views};

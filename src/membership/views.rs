@@ -9,12 +9,14 @@
 mod defence;
 mod swap;
 mod upkeep;
+mod watch;
 
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use self::defence::{Parted, Prefixes};
 use self::swap::Swaps;
+use self::watch::Watch;
 use super::passive::{Passive, Remembered};
 use crate::config::{MembershipConfig, SharedMembership};
 use crate::id::SwarmId;
@@ -37,6 +39,17 @@ pub enum ViewAction<P> {
     NeighborUp(P),
     /// A neighbour less.
     NeighborDown(P),
+    /// A neighbour is to get a sign of life, and the promise of others.
+    Beat {
+        /// The neighbour.
+        peer: P,
+        /// When the next will come.
+        next: Duration,
+    },
+    /// Others get no answer from this neighbour: it is to be pinged at once.
+    Hurry(P),
+    /// Others have an answer from this neighbour, which does not answer here.
+    Vouched(P),
     /// A peer sent what no correct peer sends.
     Misbehaved {
         /// Who.
@@ -65,6 +78,11 @@ pub struct Views<P> {
     list_max: usize,
     rng: Rng,
     active: Vec<Neighbor<P>>,
+    /// How often the active view has changed.
+    changed: u64,
+    /// When the neighbours are to be told of each other.
+    tell_at: Option<Instant>,
+    beat_at: Option<Instant>,
     passive: Passive<P>,
     remembered: Remembered<P>,
     contacts: Vec<P>,
@@ -85,7 +103,7 @@ pub struct Views<P> {
     stats: ViewStats,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Neighbor<P> {
     peer: P,
     since: Instant,
@@ -95,6 +113,7 @@ struct Neighbor<P> {
     used: Option<Instant>,
     /// Since when it does not answer.
     doubted: Option<Instant>,
+    watch: Watch<P>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -180,6 +199,9 @@ impl<P: WirePeer> Views<P> {
             list_max: (frame_bytes_max.saturating_sub(64) / (P::WIRE_BYTES + 1)).max(1),
             rng: Rng::new(seed),
             active: Vec::new(),
+            changed: 0,
+            tell_at: None,
+            beat_at: None,
             passive: Passive::new(config.passive_max),
             remembered: Remembered::new(config.remembered_max, config.probe_interval),
             contacts: Vec::new(),
@@ -237,6 +259,7 @@ impl<P: WirePeer> Views<P> {
         self.remembered = Remembered::new(0, self.config.probe_interval);
         self.swaps = Swaps::default();
         (self.refill_at, self.shuffle_at, self.trim_at) = (None, None, None);
+        (self.beat_at, self.tell_at) = (None, None);
     }
 
     /// A message from a peer, neighbour or not.
@@ -271,6 +294,9 @@ impl<P: WirePeer> Views<P> {
                 self.on_swap(from, candidate, leaving, gain_us, now, actions);
             }
             MembershipMessage::Swapped { candidate } => self.on_swapped(from, candidate, now, actions),
+            MembershipMessage::Watchers { peers } => self.on_watchers(from, peers),
+            MembershipMessage::Suspect { peer } => self.on_suspect(from, peer, now, actions),
+            MembershipMessage::Vouch { peer } => self.on_vouch(from, peer, now, actions),
         }
     }
 
@@ -292,17 +318,6 @@ impl<P: WirePeer> Views<P> {
             self.refusals += 1;
         }
         self.refill_soon(now);
-    }
-
-    /// A neighbour does not answer, and may be dead. If half of them do not, others are asked before any is given up.
-    pub fn doubt(&mut self, peer: P, now: Instant) {
-        if let Some(neighbor) = self.active.iter_mut().find(|neighbor| neighbor.peer == peer) {
-            neighbor.doubted = Some(now);
-            self.stats.doubts += 1;
-        }
-        if self.is_lonely(now) {
-            self.refill_at = Some(now);
-        }
     }
 
     /// A peer that is no neighbour sends what only neighbours should: it is told so, not too often.
@@ -328,6 +343,12 @@ impl<P: WirePeer> Views<P> {
             self.look_beyond(now, actions);
         }
         self.swaps_due(now, actions);
+        if self.tell_at.is_some_and(|at| at <= now) {
+            self.tell_neighbors(now, actions);
+        }
+        if self.beat_at.is_some_and(|at| at <= now) {
+            self.beat(now, actions);
+        }
         while let Some(peer) = self.remembered.due(now, &mut self.rng) {
             self.probe(peer, now, actions);
         }
@@ -349,6 +370,8 @@ impl<P: WirePeer> Views<P> {
             self.trim_at,
             self.refill_at,
             self.swaps.poll_timeout(),
+            self.beat_at,
+            self.tell_at,
         ])
     }
 
@@ -565,8 +588,10 @@ impl<P: WirePeer> Views<P> {
         if self.is_neighbor(peer) {
             return;
         }
+        self.note_change(now);
+        let watch = Watch::new(now);
         self.active.reserve_exact(1);
-        self.active.push(Neighbor { peer, since: now, rtt_us: 0, used: None, doubted: None });
+        self.active.push(Neighbor { peer, since: now, rtt_us: 0, used: None, doubted: None, watch });
         actions.push(ViewAction::NeighborUp(peer));
         self.begin_swaps(now);
         if self.active.len() > self.config.active_target {
@@ -577,6 +602,7 @@ impl<P: WirePeer> Views<P> {
     fn drop_neighbor(&mut self, peer: P, now: Instant, actions: &mut Vec<ViewAction<P>>) -> bool {
         let Some(place) = self.active.iter().position(|neighbor| neighbor.peer == peer) else { return false };
         self.active.remove(place);
+        self.note_change(now);
         actions.push(ViewAction::NeighborDown(peer));
         self.refill_soon(now);
         true

@@ -50,6 +50,12 @@ pub(crate) enum SwarmAction<P> {
     Hold(P),
     /// The link to this peer is not needed any more.
     Release(P),
+    /// This peer is to get a sign of life, and the promise of another after that time.
+    Beat(P, Duration),
+    /// Others get no answer from this peer.
+    Hurry(P),
+    /// Others have one.
+    Vouched(P),
     Misbehaved(P, Offence),
     Event(Event<P>),
     /// Of a group: something about the livestreams of its participants.
@@ -226,12 +232,18 @@ impl<P: WirePeer> Swarm<P> {
     }
 
     /// A neighbour does not answer.
-    pub(crate) fn doubt(&mut self, peer: P, now: Instant) {
-        match self {
-            Self::Topic(topic) => topic.doubt(peer, now),
-            Self::Livestream(stream) => stream.doubt(peer, now),
-            Self::Group(group) => group.doubt(peer, now),
-        }
+    pub(crate) fn doubt(&mut self, peer: P, is_hearsay: bool, now: Instant, actions: &mut SwarmActions<P>) {
+        self.with_topic(now, actions, |topic, now, actions| topic.doubt(peer, is_hearsay, now, actions));
+    }
+
+    /// A peer has pinged this node.
+    pub(crate) fn pinged(&mut self, peer: P, now: Instant, actions: &mut SwarmActions<P>) {
+        self.with_topic(now, actions, |topic, now, actions| topic.pinged(peer, now, actions));
+    }
+
+    /// A neighbour has answered a ping.
+    pub(crate) fn answered(&mut self, peer: P, now: Instant, actions: &mut SwarmActions<P>) {
+        self.with_topic(now, actions, |topic, now, actions| topic.answered(peer, now, actions));
     }
 
     /// A frame to or from a neighbour was lost.

@@ -340,8 +340,21 @@ impl<P: WirePeer> Topic<P> {
     }
 
     /// A neighbour does not answer.
-    pub(crate) fn doubt(&mut self, peer: P, now: Instant) {
-        self.views.doubt(peer, now);
+    pub(crate) fn doubt(&mut self, peer: P, is_hearsay: bool, now: Instant, actions: &mut SwarmActions<P>) {
+        self.views.doubt(peer, is_hearsay, now, &mut self.view_actions);
+        self.settle(now, actions);
+    }
+
+    /// A peer has pinged this node.
+    pub(crate) fn pinged(&mut self, peer: P, now: Instant, actions: &mut SwarmActions<P>) {
+        self.views.pinged(peer, now, &mut self.view_actions);
+        self.settle(now, actions);
+    }
+
+    /// A neighbour has answered a ping.
+    pub(crate) fn answered(&mut self, peer: P, now: Instant, actions: &mut SwarmActions<P>) {
+        self.views.answered(peer, &mut self.view_actions);
+        self.settle(now, actions);
     }
 
     pub(crate) fn note_loss(&mut self, now: Instant) {
@@ -455,6 +468,9 @@ impl<P: WirePeer> Topic<P> {
                         actions.push(SwarmAction::Event(Event::Isolated { swarm: self.swarm }));
                     }
                 }
+                ViewAction::Beat { peer, next } => actions.push(SwarmAction::Beat(peer, next)),
+                ViewAction::Hurry(peer) => actions.push(SwarmAction::Hurry(peer)),
+                ViewAction::Vouched(peer) => actions.push(SwarmAction::Vouched(peer)),
                 ViewAction::Misbehaved { peer } => {
                     actions.push(SwarmAction::Misbehaved(peer, Offence::Nonsense));
                 }

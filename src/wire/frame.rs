@@ -51,6 +51,10 @@ const SWAP: u8 = 35;
 const SWAPPED: u8 = 36;
 const WAVE: u8 = 37;
 const ATTACH: u8 = 38;
+const BEAT: u8 = 39;
+const WATCHERS: u8 = 49;
+const SUSPECT: u8 = 50;
+const VOUCH: u8 = 51;
 
 /// In the byte of a wave's hops.
 const SHARED: u8 = 0x80;
@@ -175,15 +179,22 @@ impl<'a> FrameReader<'a> {
                 if number == PING { LinkMessage::Ping { token } } else { LinkMessage::Pong { token } };
             return Ok((None, Message::Link(message)));
         }
+        if number == BEAT {
+            if kind & SAME_SWARM != 0 {
+                return Err(WireError::Kind(kind));
+            }
+            return Ok((None, Message::Link(LinkMessage::Beat { next_tenths: self.reader.u8()? })));
+        }
         let known = (JOIN..=ATTACH).contains(&number)
             || (group::JOIN..=group::ACK).contains(&number)
+            || (WATCHERS..=VOUCH).contains(&number)
             || (chunks::MANIFEST..=chunks::CHUNK).contains(&number);
         if !known {
             return Err(WireError::Kind(kind));
         }
         let swarm = self.tag(kind & SAME_SWARM != 0)?;
         let message = match number {
-            JOIN..=SHUFFLE_REPLY | MEASURE..=SWAPPED => {
+            JOIN..=SHUFFLE_REPLY | MEASURE..=SWAPPED | WATCHERS..=VOUCH => {
                 Message::Membership(read_membership(&mut self.reader, number)?)
             }
             HAVE..=SYNC | WAVE | ATTACH => Message::Gossip(read_gossip(&mut self.reader, number, self.now)?),
@@ -219,6 +230,10 @@ fn put_message<P: WirePeer>(
         Message::Link(LinkMessage::Pong { token }) => {
             out.put_u8(PONG);
             out.put(&token.to_le_bytes());
+        }
+        Message::Link(LinkMessage::Beat { next_tenths }) => {
+            out.put_u8(BEAT);
+            out.put_u8(*next_tenths);
         }
         Message::Membership(message) => {
             put_kind(out, membership_kind(message), same, swarm);
@@ -337,6 +352,9 @@ fn membership_kind<P>(message: &MembershipMessage<P>) -> u8 {
         MembershipMessage::Measured { .. } => MEASURED,
         MembershipMessage::Swap { .. } => SWAP,
         MembershipMessage::Swapped { .. } => SWAPPED,
+        MembershipMessage::Watchers { .. } => WATCHERS,
+        MembershipMessage::Suspect { .. } => SUSPECT,
+        MembershipMessage::Vouch { .. } => VOUCH,
     }
 }
 
@@ -389,6 +407,8 @@ fn put_membership<P: WirePeer>(out: &mut impl Put, message: &MembershipMessage<P
             out.put(&gain_us.to_le_bytes());
         }
         MembershipMessage::Swapped { candidate } => candidate.encode(out),
+        MembershipMessage::Watchers { peers } => put_list(out, peers, |out, peer| peer.encode(out)),
+        MembershipMessage::Suspect { peer } | MembershipMessage::Vouch { peer } => peer.encode(out),
     }
 }
 
@@ -433,6 +453,9 @@ fn read_membership<P: WirePeer>(
             gain_us: reader.u32()?,
         },
         SWAPPED => MembershipMessage::Swapped { candidate: P::decode(reader)? },
+        WATCHERS => MembershipMessage::Watchers { peers: read_list(reader, P::WIRE_BYTES, P::decode)? },
+        SUSPECT => MembershipMessage::Suspect { peer: P::decode(reader)? },
+        VOUCH => MembershipMessage::Vouch { peer: P::decode(reader)? },
         _ => MembershipMessage::ShuffleReply { entries: read_list(reader, P::WIRE_BYTES + 1, read_entry)? },
     })
 }

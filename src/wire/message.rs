@@ -39,6 +39,11 @@ pub enum LinkMessage {
         /// The token of the ping.
         token: u16,
     },
+    /// "I am alive, and say so again." It needs no answer, and saves the receiver its pings.
+    Beat {
+        /// When the next will come at the latest, in tenths of a second.
+        next_tenths: u8,
+    },
 }
 
 /// The membership protocol: HyParView's two views, with walks on join and swaps instead of evictions.
@@ -121,6 +126,21 @@ pub enum MembershipMessage<P> {
     Swapped {
         /// The candidate of the swap.
         candidate: P,
+    },
+    /// To a neighbour: "these are my neighbours, and watch me as you do".
+    Watchers {
+        /// The neighbours of the sender, without the receiver.
+        peers: Vec<P>,
+    },
+    /// To another neighbour of `peer`: "it does not answer me; does it answer you?"
+    Suspect {
+        /// Who does not answer.
+        peer: P,
+    },
+    /// The answer to [`MembershipMessage::Suspect`], if it does.
+    Vouch {
+        /// Who has answered.
+        peer: P,
     },
 }
 

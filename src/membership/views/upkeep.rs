@@ -286,9 +286,9 @@ mod tests {
         let mut views = views_with(&[2, 3, 4, 5], &[10, 11, 12]);
         let now = Instant::from_secs(5);
         let mut actions = Vec::new();
-        views.doubt(2, now);
+        views.doubt(2, false, now, &mut actions);
         assert!(!views.is_lonely(now));
-        views.doubt(3, now);
+        views.doubt(3, false, now, &mut actions);
         assert_eq!(views.poll_timeout().map(|at| at <= now), Some(true));
         views.handle_timeout(now, &mut actions);
         assert_eq!(asked(actions), vec![10, 11, 12]);

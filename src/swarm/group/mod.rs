@@ -378,11 +378,6 @@ impl<P: WirePeer> Group<P> {
         self.spread.set_rtt(peer, rtt);
     }
 
-    /// A neighbour does not answer.
-    pub(crate) fn doubt(&mut self, peer: P, now: Instant) {
-        self.topic.doubt(peer, now);
-    }
-
     /// A frame to or from a neighbour was lost.
     pub(crate) fn note_loss(&mut self, now: Instant) {
         self.topic.note_loss(now);

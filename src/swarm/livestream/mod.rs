@@ -427,12 +427,6 @@ impl<P: WirePeer> Livestream<P> {
         }
     }
 
-    pub(crate) fn doubt(&mut self, peer: P, now: Instant) {
-        if let Some(chat) = &mut self.chat {
-            chat.doubt(peer, now);
-        }
-    }
-
     pub(crate) fn note_loss(&mut self, now: Instant) {
         if let Some(chat) = &mut self.chat {
             chat.note_loss(now);
