@@ -34,6 +34,8 @@ pub struct Liveness {
     token: u16,
     /// A ping was repeated and not answered yet.
     repeated: bool,
+    /// It is pinged before the link has been idle for long.
+    suspected: bool,
     /// Pings in a row without an answer, before the last.
     unanswered: u8,
     ping_after_ms: u32,
@@ -56,6 +58,9 @@ pub enum LivenessAction {
 /// A wake-up this much later than asked for means that the host slept.
 const SLEPT: Duration = Duration::from_millis(500);
 
+/// A peer that was heard of so lately is not suspected.
+const SUSPECT_SILENCE: Duration = Duration::from_millis(250);
+
 /// Pings without an answer that raise a doubt: losses alone rarely do.
 const DOUBTED_PINGS: u8 = 2;
 
@@ -71,6 +76,7 @@ impl Liveness {
             rttvar_us: 0,
             token: 0,
             repeated: false,
+            suspected: false,
             unanswered: 0,
             ping_after_ms: millis(config.ping_after),
             silence_min_ms: millis(config.silence_min),
@@ -96,6 +102,15 @@ impl Liveness {
     /// A frame came from the peer. The deadline is not moved; it is worked out anew when it comes.
     pub fn heard(&mut self, now: Instant) {
         self.heard = self.heard.max(now);
+        self.suspected = false;
+    }
+
+    /// There is reason to fear that the peer is gone: it is pinged soon, unless it was heard of just now.
+    pub fn suspect(&mut self, now: Instant) {
+        if self.pinged.is_none() && self.srtt_us > 0 && now - self.heard >= SUSPECT_SILENCE {
+            self.suspected = true;
+            self.wake = self.wake.min(now + Duration::from_millis(1));
+        }
     }
 
     /// An answer came. True if it gave a new estimate of the round-trip time.
@@ -169,7 +184,7 @@ impl Liveness {
         }
         let late = now - self.wake > SLEPT;
         let idle_since = self.heard + self.ping_after();
-        if self.srtt_us > 0 && now < idle_since {
+        if self.srtt_us > 0 && now < idle_since && !self.suspected {
             self.pinged = None;
             self.wake = idle_since;
             return None;

@@ -50,6 +50,8 @@ pub(crate) enum SwarmAction<P> {
     Hold(P),
     /// The link to this peer is not needed any more.
     Release(P),
+    /// This peer may be dead, unless it was heard of just now.
+    Suspect(P),
     Misbehaved(P, Offence),
     Event(Event<P>),
     /// Of a group: something about the livestreams of its participants.
