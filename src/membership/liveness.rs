@@ -332,6 +332,41 @@ mod tests {
     }
 
     #[test]
+    fn a_suspect_is_pinged_soon_and_left_alone_once_it_was_heard_of() {
+        let start = Instant::from_secs(10);
+        let mut liveness = watched(start);
+        let Some(LivenessAction::SendPing { token }) = liveness.handle_timeout(start) else {
+            panic!("no ping")
+        };
+        assert!(liveness.on_pong(token, start + Duration::from_millis(40)));
+        let now = start + Duration::from_millis(100);
+        liveness.heard(now);
+        let idle_ping = |liveness: &mut Liveness| {
+            let mut at = liveness.poll_timeout().unwrap();
+            while liveness.handle_timeout(at).is_none() {
+                at = liveness.poll_timeout().unwrap();
+            }
+            at
+        };
+        let mut trusted = liveness.clone();
+        trusted.suspect(now + SUSPECT_SILENCE - Duration::from_millis(1));
+        assert_eq!(idle_ping(&mut trusted), now + config().ping_after, "it was heard of just now");
+
+        let at = now + SUSPECT_SILENCE;
+        liveness.suspect(at);
+        assert_eq!(idle_ping(&mut liveness), at + Duration::from_millis(1));
+        let mut silent = liveness.clone();
+        let last = [idle_ping(&mut silent), idle_ping(&mut silent)][1];
+        assert!(
+            silent.is_first_doubt() && last < now + config().ping_after,
+            "doubted before it would be pinged"
+        );
+        let answered = at + Duration::from_millis(41);
+        liveness.heard(answered);
+        assert_eq!(idle_ping(&mut liveness), answered + config().ping_after);
+    }
+
+    #[test]
     fn the_defaults_find_a_dead_neighbour_within_two_seconds_in_the_median() {
         // Dead at any moment of the idle time: half of it has passed in the median.
         let config = LinkConfig::default();
