@@ -122,11 +122,6 @@ impl Growth {
         self.first_hops
     }
 
-    /// Whether a neighbour had it later than this node could tell.
-    fn is_late(&self, slot: u8) -> bool {
-        self.arrivals.iter().any(|arrival| arrival.slot == slot && !arrival.is_above)
-    }
-
     /// From the origin to this node.
     fn delay(&self) -> Duration {
         self.first_at - self.born
@@ -481,9 +476,7 @@ impl<P: WirePeer> Gossip<P> {
                     } else {
                         growth.greet(slot, wave.hops, (now - wave.born).saturating_sub(latency), latency);
                     }
-                    // A parent that had it later may well be fed from here, by a roundabout way.
-                    let is_doubtful = self.shared.parent.is_none_or(|parent| growth.is_late(parent));
-                    if is_doubtful && self.shared.decide_at.is_none() {
+                    if self.shared.parent.is_none() && self.shared.decide_at.is_none() {
                         self.choose_parent(now, actions);
                     }
                 }
