@@ -452,3 +452,47 @@ fn the_same_seed_gives_the_same_run() {
     assert_eq!(run(13), run(13));
     assert_ne!(run(13).0, run(14).0);
 }
+
+#[test]
+fn who_pushed_a_later_update_is_still_told_of_the_one_before() {
+    let mut gossip =
+        Gossip::new(0, Epoch(1), GossipConfig::default(), Retention::default(), 1_200, Seed::from_u64(1));
+    let mut now = Instant::from_secs(1);
+    for peer in [1, 2] {
+        gossip.neighbor_up(peer, now);
+    }
+    let update = |sequence| {
+        GossipMessage::Data(Data {
+            origin: 9,
+            epoch: Epoch(1),
+            sequence,
+            state: StateId(0),
+            priority: suffuse::Priority::Normal,
+            keyframe: false,
+            layer: 0,
+            hops: 3,
+            pulled: false,
+            born: Instant::from_millis(900),
+            body: Bytes::from_static(b"body"),
+            signature: Bytes::new(),
+        })
+    };
+    let mut actions = Vec::new();
+    gossip.handle_message(2, update(1), now, &mut actions);
+    gossip.handle_message(1, update(0), now, &mut actions);
+    while let Some(at) = gossip.poll_timeout().filter(|&at| at < Instant::from_secs(6)) {
+        now = now.max(at);
+        gossip.handle_timeout(now, &mut actions);
+    }
+    let is_told = |action: &GossipAction<u64>| match action {
+        GossipAction::Send { to: 2, message: GossipMessage::Have { sources }, .. } => {
+            sources.iter().any(|source| source.origin == 9 && source.ranges.contains(0))
+        }
+        GossipAction::Send { to: 2, message: GossipMessage::Data(data), .. } => data.sequence == 0,
+        _ => false,
+    };
+    assert!(
+        actions.iter().any(is_told),
+        "it pushed the second of two, which does not say that it has the first"
+    );
+}

@@ -93,6 +93,12 @@ impl<P: WirePeer> Engine<P> {
                     self.health.worsen();
                 }
             }
+            SwarmAction::Suspect(peer) => {
+                if let Some(link) = self.links.get_mut(&peer) {
+                    link.liveness.suspect(now);
+                    self.schedule_link(peer);
+                }
+            }
             SwarmAction::Misbehaved(peer, offence) => self.misbehaved(peer, offence),
             SwarmAction::Event(event) => match self.swarms.get(&tag).map(|joined| &**joined) {
                 Some(&Joined { id, owner: Some(group), .. }) => {

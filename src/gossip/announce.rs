@@ -18,7 +18,11 @@ use crate::wire::{GossipMessage, SourceRanges, WirePeer};
 const FRESH_MAX: usize = 1_024;
 
 /// How long after an update those it was pushed to are told of it, where frames get lost.
-const TAIL_AFTER: Duration = Duration::from_millis(20);
+const TAIL_AFTER: Duration = Duration::from_millis(10);
+
+/// How many times the interval passes between two announcements while the trees bring everything: a hot source that falls
+/// silent is noticed without them.
+const CALM_INTERVALS: u32 = 2;
 
 /// A loss is remembered this long.
 const LOSSY: Duration = Duration::from_secs(120);
@@ -80,9 +84,14 @@ impl Announcer {
         self.lossy_until = Some(now + LOSSY);
     }
 
+    /// Whether frames have got lost lately.
+    pub(super) fn is_lossy(&self, now: Instant) -> bool {
+        self.lossy_until.is_some_and(|until| now < until)
+    }
+
     /// An update was pushed. The next one shows by itself if this was lost; only the last needs to be told of.
     pub(super) fn note_push(&mut self, source: SourceIndex, sequence: u64, to: Slots, now: Instant) {
-        if !to.is_empty() && self.lossy_until.is_some_and(|until| now < until) {
+        if !to.is_empty() && self.is_lossy(now) {
             self.tail = Some(Tail { source, sequence, to, at: now + TAIL_AFTER });
         }
     }
@@ -129,11 +138,19 @@ impl<P: WirePeer> Gossip<P> {
         self.announcer.fresh.retain(|fresh| !untold(fresh).is_empty());
         if !self.announcer.fresh.is_empty() {
             // With many neighbours the round must not take for ever.
-            let interval = self.config.have_interval * 8 / (all.len().max(8) as u32);
+            let pace = if self.trees_suffice(now) { CALM_INTERVALS } else { 1 };
+            let interval = self.config.have_interval * pace * 8 / (all.len().max(8) as u32);
             let micros = interval.as_micros() as u64;
             self.announcer.at =
                 Some(now + Duration::from_micros(self.rng.between(micros * 3 / 4, micros * 5 / 4 + 1)));
         }
+    }
+
+    /// Whether nothing gets lost, nobody was found out, and all that is to be announced went along trees of its source.
+    fn trees_suffice(&self, now: Instant) -> bool {
+        let has_tree = |fresh: &Fresh| self.routes.has_own_tree(fresh.source);
+        let is_calm = !self.announcer.is_lossy(now) && self.conduct.distrusted().is_empty();
+        is_calm && self.announcer.fresh.iter().all(has_tree)
     }
 
     /// Tells those to whom the last update was pushed, if no other followed.
@@ -157,7 +174,8 @@ impl<P: WirePeer> Gossip<P> {
         self.announcer.at = None;
     }
 
-    fn tell(&mut self, slot: u8, actions: &mut Vec<GossipAction<P>>) {
+    /// Tells one neighbour all that it has not been told.
+    pub(super) fn tell(&mut self, slot: u8, actions: &mut Vec<GossipAction<P>>) {
         let mut fresh = core::mem::take(&mut self.announcer.fresh);
         fresh.sort_by_key(|fresh| fresh.source);
         let mut list: Vec<SourceRanges<P>> = Vec::new();

@@ -160,6 +160,8 @@ pub struct Gossip<P: WirePeer> {
     dropped: Vec<SourceIndex>,
     unsaid: Vec<Data<P>>,
     renewed_at: Option<Instant>,
+    /// See [`Self::take_silence`].
+    silence: bool,
     stats: GossipStats,
 }
 
@@ -213,6 +215,7 @@ impl<P: WirePeer> Gossip<P> {
             dropped: Vec::new(),
             unsaid: Vec::new(),
             renewed_at: None,
+            silence: false,
             stats: GossipStats::default(),
         }
     }
@@ -305,7 +308,7 @@ impl<P: WirePeer> Gossip<P> {
         self.chunks_neighbor_down(slot, now);
         self.shared_neighbor_down(slot, now, actions);
         for source in self.routes.neighbor_down(slot, now) {
-            self.graft_other(source, actions);
+            self.graft_other(source, now, actions);
         }
     }
 
@@ -631,15 +634,19 @@ impl<P: WirePeer> Gossip<P> {
     }
 
     /// The feeder of a hot source is gone: another neighbour is asked to push, before anything is missed.
-    fn graft_other(&mut self, source: SourceIndex, actions: &mut Vec<GossipAction<P>>) {
+    fn graft_other(&mut self, source: SourceIndex, now: Instant, actions: &mut Vec<GossipAction<P>>) {
         if self.log.name(source).is_none_or(|(origin, _)| origin == self.local) {
             return;
         }
         if self.routes.has_own_tree(source) {
-            // Anybody else may be fed from here. Who announces what is missing is not.
-            if let Some(slot) = self.routes.other_feeder(source, self.conduct.avoid()) {
-                self.graft(source, slot, true, actions);
+            match self.routes.other_feeder(source, self.conduct.avoid()) {
+                Some(slot) => self.graft(source, slot, true, actions),
+                None => self.feed_starving(source, now, actions),
             }
+            return;
+        }
+        // A shared tree has mended itself.
+        if self.parent().is_some() {
             return;
         }
         let candidates = self.peers.all() & !self.routes.pushes(source);

@@ -35,6 +35,9 @@ const LATENESS_MAX: Duration = Duration::from_millis(500);
 /// Updates that are asked for before they were heard of, at most.
 const AHEAD: u64 = 32;
 
+/// Of the neighbours asked in one silence of a source, this one is asked when those before have not answered.
+const SILENT_TRIES: u8 = 3;
+
 /// How a missing update was noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Cause {
@@ -64,6 +67,8 @@ pub(super) struct Puller {
 struct Missing {
     end: u64,
     holders: Slots,
+    /// Those of the holders that said so. The others pushed a later one, and may not have this yet.
+    told: Slots,
     gone: Slots,
     asked: Option<u8>,
     attempts: u8,
@@ -106,6 +111,7 @@ impl Puller {
         let mut changed = false;
         for ((_, start), missing) in &mut self.missing {
             missing.holders.remove(slot);
+            missing.told.remove(slot);
             missing.gone.remove(slot);
             if missing.asked == Some(slot) {
                 self.outstanding -= missing.end - start;
@@ -141,6 +147,7 @@ impl Puller {
         due: Instant,
     ) {
         let mut untracked = RangeSet::from(range.clone());
+        let told = if cause == Cause::Gap { Slots::NONE } else { Slots::one(slot) };
         let mut renewed = false;
         self.carve(source, range, |missing| {
             if !missing.gone.contains(slot) {
@@ -148,6 +155,7 @@ impl Puller {
                     (missing.due, missing.attempts, renewed) = (due, 0, true);
                 }
                 missing.holders |= Slots::one(slot);
+                missing.told |= told;
             }
             Some(missing)
         });
@@ -164,6 +172,7 @@ impl Puller {
             let missing = Missing {
                 end: range.end,
                 holders: Slots::one(slot),
+                told,
                 gone: Slots::NONE,
                 asked: None,
                 attempts: 0,
@@ -282,7 +291,7 @@ impl<P: WirePeer> Gossip<P> {
                 now + self.config.have_interval + self.puller.delay()
             }
             // The feeder itself says so after it has pushed: what has not come is lost.
-            Cause::Announced if self.routes.is_feeder(source, slot) => now + self.puller.delay_min,
+            Cause::Announced if self.routes.is_feeder(source, slot) => now + self.puller.delay_min / 2,
             _ => now + self.puller.delay(),
         };
         for range in has.ranges.iter() {
@@ -308,7 +317,7 @@ impl<P: WirePeer> Gossip<P> {
         }
     }
 
-    /// An update is here: it is no longer missing. Returns who had announced it.
+    /// An update is here: it is no longer missing. Returns who said that they have it.
     pub(super) fn settle(&mut self, source: SourceIndex, sequence: u64, pulled: bool, now: Instant) -> Slots {
         if self.puller.is_idle() {
             return Slots::NONE;
@@ -326,7 +335,7 @@ impl<P: WirePeer> Gossip<P> {
             self.puller.lateness = if late > decayed { late } else { decayed };
         }
         self.puller.unblock(now);
-        missing.holders
+        missing.told
     }
 
     /// Asks for what is due, as far as the limit on outstanding updates allows.
@@ -458,11 +467,17 @@ impl<P: WirePeer> Gossip<P> {
         actions: &mut Vec<GossipAction<P>>,
     ) {
         let Some((origin, epoch)) = self.log.name(source) else { return };
-        let Some(slot) = self.routes.try_feeder(source) else { return };
+        let Some(slot) = self.routes.try_feeder(source, self.peers.all()) else { return };
         self.routes.set_alarm(source, now + self.peers.answer_timeout(slot));
+        self.silence |= self.routes.tries(source) == SILENT_TRIES;
         self.stats.wants_sent += 1;
         let sources = alloc::vec![SourceRanges { origin, epoch, ranges: self.ahead(source) }];
         self.send(slot, GossipMessage::Want { graft: false, sources }, actions);
+    }
+
+    /// Whether a hot source has fallen silent and those asked in its stead did not answer: perhaps nobody is there any more.
+    pub(crate) fn take_silence(&mut self) -> bool {
+        core::mem::take(&mut self.silence)
     }
 
     /// Updates of a source that nobody here has heard of yet.

@@ -47,6 +47,8 @@ pub(super) struct Routes {
     extra_percent: u8,
     /// Sources whose waves have just come, and when the best way is chosen; in the order of time.
     undecided: VecDeque<(Instant, SourceIndex)>,
+    /// Requests to feed that are repeated, in case they were lost; in the order of time.
+    repeats: VecDeque<(Instant, SourceIndex)>,
     /// No source starves before that.
     alarm: Option<Instant>,
 }
@@ -102,6 +104,7 @@ impl Routes {
             full_feeders: usize::from(config.redundancy_percent / 100),
             extra_percent: (config.redundancy_percent % 100) as u8,
             undecided: VecDeque::new(),
+            repeats: VecDeque::new(),
             alarm: None,
         }
     }
@@ -214,13 +217,41 @@ impl Routes {
     }
 
     pub(super) fn next_decision(&self) -> Option<Instant> {
-        self.undecided.front().map(|&(at, _)| at)
+        [&self.undecided, &self.repeats].into_iter().filter_map(VecDeque::front).map(|&(at, _)| at).min()
     }
 
     pub(super) fn take_undecided(&mut self, now: Instant) -> Option<SourceIndex> {
         let (_, source) = *self.undecided.front().filter(|(at, _)| *at <= now)?;
         self.undecided.pop_front();
         Some(source)
+    }
+
+    /// The neighbour that was asked to feed a source will be asked again at `at`.
+    pub(super) fn repeat(&mut self, source: SourceIndex, at: Instant) {
+        self.repeats.push_back((at, source));
+    }
+
+    /// A source whose feeder is to be asked again, as it has not begun.
+    pub(super) fn take_repeat(&mut self, now: Instant) -> Option<(SourceIndex, u8)> {
+        while let Some(&(_, source)) = self.repeats.front().filter(|(at, _)| *at <= now) {
+            self.repeats.pop_front();
+            if let Some(slot) = self.own_feeder(source) {
+                return Some((source, slot));
+            }
+        }
+        None
+    }
+
+    /// A feeder was asked to begin with the updates published from a time not long ago or to come: if it does not, it
+    /// starves this node.
+    pub(super) fn expect(&mut self, source: SourceIndex, now: Instant) {
+        let Some(route) = self.routes.get(source.0 as usize) else { return };
+        let (Some(from), Some(growth)) = (route.own_from, &route.growth) else { return };
+        let is_steady = !route.gap.is_zero() && route.gap <= STARVING_GAP_MAX;
+        if route.alarm.is_none() && is_steady && now - route.last_push <= route.gap * 2 {
+            let patience = route.gap * 2 + STARVING_AFTER + STARVING_PER_HOP * u32::from(growth.hops());
+            self.set_alarm(source, from.max(now) + patience);
+        }
     }
 
     /// The neighbour that should feed a source's updates, if it does not yet.
@@ -290,8 +321,9 @@ impl Routes {
         }
     }
 
-    /// Who is asked next for the updates of a source that starves.
-    pub(super) fn try_feeder(&mut self, source: SourceIndex) -> Option<u8> {
+    /// Who is asked next for the updates of a source that starves: where nobody had its wave from elsewhere, those that are
+    /// fed from here, as they look for others too.
+    pub(super) fn try_feeder(&mut self, source: SourceIndex, all: Slots) -> Option<u8> {
         let route = self.routes.get_mut(source.0 as usize)?;
         if route.own_from.is_none() || route.tries >= TRIES_MAX {
             return None;
@@ -299,12 +331,20 @@ impl Routes {
         let growth = route.growth.as_ref()?;
         let besides = route.children | route.feeders;
         let slot = growth.other(besides | route.tried).or_else(|| {
-            route.tried = Slots::NONE;
-            growth.other(besides)
+            let way = growth.other(besides);
+            if way.is_some() {
+                route.tried = Slots::NONE;
+            }
+            way.or_else(|| (all & !route.feeders).next_after(route.tried.iter().last().unwrap_or(63)))
         })?;
         route.tried |= Slots::one(slot);
         route.tries += 1;
         Some(slot)
+    }
+
+    /// How many neighbours were asked in the silence of a source.
+    pub(super) fn tries(&self, source: SourceIndex) -> u8 {
+        self.routes.get(source.0 as usize).map_or(0, |route| route.tries)
     }
 
     /// An update came on request: whether because the source starved.
@@ -353,21 +393,26 @@ impl Routes {
         route.misses = 0;
         let gap = now - route.last_push;
         route.last_push = now;
+        route.gap = if gap < HOT { gap.max(route.gap * 7 / 8) } else { Duration::ZERO };
         match route.own_from {
             Some(from) if born >= from => {
                 if full_feeders == 1 {
                     route.feeders = route.feeders & route.partial_feeders;
                 }
                 route.children.remove(slot);
-                route.gap = if gap < HOT { gap.max(route.gap * 7 / 8) } else { Duration::ZERO };
                 (route.alarm, route.tried, route.tries) = (None, Slots::NONE, 0);
                 if !route.gap.is_zero() && route.gap <= STARVING_GAP_MAX {
                     let patience = route.gap * 2 + STARVING_AFTER + STARVING_PER_HOP * u32::from(data.hops);
                     self.set_alarm(source, now + patience);
                 }
             }
-            // It says nothing about the own tree, which is still growing.
-            Some(_) => return,
+            // It says nothing about the own tree, which is still growing, but when to expect something of it.
+            Some(_) => {
+                if route.own_feeder.is_some() {
+                    self.expect(source, now);
+                }
+                return;
+            }
             None => {}
         }
         let route = self.route(source, origin_digest);

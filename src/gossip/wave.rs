@@ -47,6 +47,9 @@ const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 /// All ways of a wave have ended by then, and the best is chosen.
 const DECIDE_AFTER: Duration = Duration::from_millis(100);
 
+/// Where frames get lost, a feeder is asked again after this time: a lost request would leave a whole branch without.
+const REPEAT_AFTER: Duration = Duration::from_millis(30);
+
 /// Updates published this long after the first wave of their source go along its own tree: by then it has grown.
 const GROWN_AFTER: Duration = Duration::from_millis(370);
 
@@ -112,6 +115,11 @@ impl Growth {
             let after_us = u32::try_from(after.as_micros()).unwrap_or(u32::MAX);
             self.arrivals.push(Arrival { slot, hops, after_us, is_above });
         }
+    }
+
+    /// Links from the origin to this node.
+    pub(super) fn hops(&self) -> u8 {
+        self.first_hops
     }
 
     /// From the origin to this node.
@@ -342,6 +350,8 @@ impl<P: WirePeer> Gossip<P> {
         }
         self.shared.children |= Slots::one(slot);
         self.routes.welcome(slot);
+        // What went along the tree a moment ago it may have missed.
+        self.tell(slot, actions);
         if self.shared.parent == Some(slot) {
             // Each took the other for nearer to the root.
             self.shared.parent = None;
@@ -392,7 +402,10 @@ impl<P: WirePeer> Gossip<P> {
             self.spread(wave, to & self.peers.all(), actions);
         }
         while let Some(source) = self.routes.take_undecided(now) {
-            self.choose_feeder(source, actions);
+            self.choose_feeder(source, now, actions);
+        }
+        while let Some((source, slot)) = self.routes.take_repeat(now) {
+            self.graft(source, slot, false, actions);
         }
     }
 
@@ -437,10 +450,14 @@ impl<P: WirePeer> Gossip<P> {
         self.rest(onward(wave), slot, now, actions);
     }
 
-    fn choose_feeder(&mut self, source: SourceIndex, actions: &mut Vec<GossipAction<P>>) {
+    fn choose_feeder(&mut self, source: SourceIndex, now: Instant, actions: &mut Vec<GossipAction<P>>) {
         let Some(slot) = self.routes.choose(source, self.conduct.avoid()) else { return };
         self.graft(source, slot, false, actions);
         self.routes.set_feeder(source, slot);
+        self.routes.expect(source, now);
+        if self.announcer.is_lossy(now) {
+            self.routes.repeat(source, now + REPEAT_AFTER);
+        }
     }
 
     fn on_shared_wave(&mut self, slot: u8, wave: Wave<P>, now: Instant, actions: &mut Vec<GossipAction<P>>) {

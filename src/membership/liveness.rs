@@ -91,6 +91,9 @@ const MEASURE_AGAIN: Duration = Duration::from_secs(60);
 /// A wake-up this much later than asked for means that the host slept.
 const SLEPT: Duration = Duration::from_millis(500);
 
+/// A peer that was heard of so lately is not suspected.
+const SUSPECT_SILENCE: Duration = Duration::from_millis(250);
+
 /// Pings without an answer that raise a doubt: losses alone rarely do.
 const DOUBTED_PINGS: u8 = 2;
 
@@ -175,6 +178,13 @@ impl Liveness {
     /// A frame came from the peer. The deadline is not moved; it is worked out anew when it comes.
     pub fn heard(&mut self, now: Instant) {
         self.heard = self.heard.max(now);
+    }
+
+    /// There is reason to fear that the peer is gone: it is pinged at once and in a hurry, unless it was heard of just now.
+    pub fn suspect(&mut self, now: Instant) {
+        if self.srtt_us > 0 && now - self.heard >= SUSPECT_SILENCE {
+            self.hurry(now);
+        }
     }
 
     /// An answer came. True if it gave a new estimate of the round-trip time.
@@ -475,6 +485,46 @@ mod tests {
             doubts.extend(liveness.is_news().then_some(ping));
         }
         assert_eq!(doubts, [2, 4]);
+    }
+
+    #[test]
+    fn a_suspect_is_pinged_at_once_and_left_alone_once_it_was_heard_of() {
+        let start = Instant::from_secs(10);
+        let mut health = LocalHealth::default();
+        let mut liveness = watched(start);
+        let Some(LivenessAction::SendPing { token }) = liveness.handle_timeout(start, &mut health) else {
+            panic!("no ping")
+        };
+        assert!(liveness.on_pong(token, start + Duration::from_millis(40)));
+        let now = start + Duration::from_millis(100);
+        liveness.heard(now);
+        let mut next = |liveness: &mut Liveness| {
+            loop {
+                let at = liveness.poll_timeout().unwrap();
+                if let Some(action) = liveness.handle_timeout(at, &mut health) {
+                    return (at, action);
+                }
+            }
+        };
+        let mut trusted = liveness.clone();
+        trusted.suspect(now + SUSPECT_SILENCE - Duration::from_millis(1));
+        assert_eq!(next(&mut trusted).0, now + config().ping_after, "it was heard of just now");
+
+        let at = now + SUSPECT_SILENCE;
+        liveness.suspect(at);
+        assert_eq!(next(&mut liveness).0, at);
+        let lost = |liveness: &mut Liveness,
+                    next: &mut dyn FnMut(&mut Liveness) -> (Instant, LivenessAction)| loop {
+            if let (at, LivenessAction::Lost) = next(liveness) {
+                return at;
+            }
+        };
+        let hurried = lost(&mut liveness.clone(), &mut next);
+        assert!(hurried < lost(&mut trusted, &mut next), "given up sooner than one that nobody suspects");
+
+        let answered = at + Duration::from_millis(41);
+        liveness.heard(answered);
+        assert_eq!(next(&mut liveness).0, answered + config().ping_after);
     }
 
     #[test]

@@ -528,7 +528,9 @@ impl<P: WirePeer> Views<P> {
         actions: &mut Vec<ViewAction<P>>,
     ) -> bool {
         match request {
-            NeighborRequest::Replace { leaving } if self.is_neighbor(leaving) => {
+            NeighborRequest::Replace { leaving }
+                if self.is_neighbor(leaving) && !self.is_needed(leaving, now) =>
+            {
                 self.stats.swaps += 1;
                 // The other side was told to do the same; if it was not, this makes it look for another.
                 let message = MembershipMessage::Bye { leaving: false };

@@ -56,6 +56,8 @@ pub(crate) enum SwarmAction<P> {
     Hurry(P),
     /// Others have one.
     Vouched(P),
+    /// This peer may be dead, unless it was heard of just now.
+    Suspect(P),
     Misbehaved(P, Offence),
     Event(Event<P>),
     /// Of a group: something about the livestreams of its participants.

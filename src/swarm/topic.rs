@@ -504,12 +504,16 @@ impl<P: WirePeer> Topic<P> {
             });
         }
         self.gossip_rush.passed(&mut self.gossip_actions, count);
+        if self.gossip.take_silence() {
+            actions.extend(self.views.neighbors().map(SwarmAction::Suspect));
+        }
     }
 }
 
-/// Whether a link is used for more than news.
+/// Whether a link is used for more than news, or is about to be.
 fn carries_updates<P>(message: &GossipMessage<P>) -> bool {
-    matches!(message, GossipMessage::Data(_) | GossipMessage::Manifest(_) | GossipMessage::Chunk(_))
+    use GossipMessage::{Chunk, Data, Manifest, Want};
+    matches!(message, Data(_) | Manifest(_) | Chunk(_) | Want { graft: true, .. })
 }
 
 fn update<P>(swarm: SwarmId, data: Data<P>) -> Update<P> {

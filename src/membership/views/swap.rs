@@ -90,6 +90,16 @@ impl<P: WirePeer> Views<P> {
         if idle.is_empty() { self.neighbors().collect() } else { idle.iter().map(|idle| idle.peer).collect() }
     }
 
+    /// Whether the link to a neighbour is in use, unlike others. It may have become so while a swap was being made up.
+    pub(super) fn is_needed(&self, peer: P, now: Instant) -> bool {
+        self.is_used(peer, now) && self.active.iter().any(|neighbor| !is_in_use(neighbor, now))
+    }
+
+    /// Whether the link to a neighbour is in use.
+    pub(super) fn is_used(&self, peer: P, now: Instant) -> bool {
+        self.active.iter().any(|neighbor| neighbor.peer == peer && is_in_use(neighbor, now))
+    }
+
     /// There is a neighbour that may be swapped one day.
     pub(super) fn begin_swaps(&mut self, now: Instant) {
         if let (None, Some(interval)) = (self.swaps.at, self.config.swap_interval) {
@@ -203,7 +213,7 @@ impl<P: WirePeer> Views<P> {
         let Helping { asker, candidate, leaving, gain_us, since } = helping;
         let new_us = micros(now - since);
         let gains = now - since <= ANSWER_MAX && new_us.saturating_add(GAIN_MIN_US) <= gain_us;
-        if !gains || !self.is_neighbor(asker) || self.is_neighbor(leaving) {
+        if !gains || !self.is_neighbor(asker) || self.is_neighbor(leaving) || self.is_needed(asker, now) {
             return;
         }
         self.stats.shortcuts += 1;

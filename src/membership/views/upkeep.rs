@@ -10,6 +10,9 @@ use super::{
 use crate::time::Instant;
 use crate::wire::{MembershipMessage, NeighborRequest, ViewEntry, WirePeer};
 
+/// Neighbours beyond the target that are kept while the links to all of them are in use.
+const SPARE_MAX: usize = 2;
+
 impl<P: WirePeer> Views<P> {
     /// Looks for a neighbour for a free slot, by the least disturbing means that is left.
     pub(super) fn refill(&mut self, now: Instant, actions: &mut Vec<ViewAction<P>>) {
@@ -154,7 +157,10 @@ impl<P: WirePeer> Views<P> {
             return;
         }
         let neighbors: Vec<_> = self.idle_neighbors(now);
-        if let Some(&peer) = self.rng.pick(&neighbors) {
+        // One or two too many do less harm than a broken tree.
+        let spares = self.active.len() <= self.config.active_target + SPARE_MAX
+            && neighbors.iter().all(|&peer| self.is_used(peer, now));
+        if let Some(&peer) = self.rng.pick(&neighbors).filter(|_| !spares) {
             actions.push(ViewAction::Send { to: peer, message: MembershipMessage::Bye { leaving: false } });
             self.drop_neighbor(peer, now, actions);
             self.note_peer(peer, 0);
