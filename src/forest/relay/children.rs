@@ -92,7 +92,7 @@ impl<P: WirePeer> Relay<P> {
         ForestMessage::Attached(Attached {
             token,
             epoch: self.facts.map_or(Epoch(0), |facts| facts.epoch),
-            clock_us: if self.knows_clock() { self.stream_us(now) } else { Attached::<P>::CLOCK_UNKNOWN },
+            clock_us: if self.tells_clock() { self.stream_us(now) } else { Attached::<P>::CLOCK_UNKNOWN },
             accepted,
             paths: paths.collect(),
             tracks: self.positions(interest),

@@ -47,6 +47,8 @@ pub(super) struct Quality {
 const QUEUE_IDLE: Duration = Duration::from_millis(20);
 const QUEUE_LONG: Duration = Duration::from_millis(40);
 const QUEUE_STANDING: Duration = Duration::from_millis(150);
+/// Or of this part of the deadline, if that is less.
+const STANDING_PART: u32 = 6;
 const QUEUE_SWAMPED: Duration = Duration::from_millis(200);
 const QUEUE_SHORT: Duration = Duration::from_millis(5);
 
@@ -72,7 +74,8 @@ const REMIND: Duration = Duration::from_secs(30);
 /// A parent lags behind if its chunks are older than those of the others by this much, so many looks in a row.
 const LAG: Duration = Duration::from_millis(200);
 const LAG_LOOKS: u8 = 3;
-/// And by this part of the deadline where upload is scarce: some branches have long queues then, and nobody else has room.
+/// And by this part of the deadline if that is less, or if upload is scarce: some branches have long queues then, and nobody
+/// else has room.
 const LAG_PART: u32 = 4;
 
 /// From so many stripes on, upload is scarce.
@@ -214,7 +217,8 @@ impl<P: WirePeer> Relay<P> {
         let upload = self.load.upload_bytes_per_s.unwrap_or(declared);
         let wait_us = (backlog as u64).saturating_mul(1_000_000) / declared;
         let wait = Duration::from_micros(wait_us);
-        let standing = self.queue_time(QUEUE_STANDING, 5);
+        let deadline = self.facts.map_or(Duration::MAX, |facts| facts.deadline);
+        let standing = self.queue_time(QUEUE_STANDING.min(deadline / STANDING_PART), 5);
         self.load.long = if wait > standing { self.load.long.saturating_add(1) } else { 0 };
         self.load.short = if wait < QUEUE_SHORT { self.load.short.saturating_add(1) } else { 0 };
         let mut estimate = upload;
@@ -257,7 +261,8 @@ impl<P: WirePeer> Relay<P> {
         delays.sort_unstable();
         let usual = delays[delays.len() / 2];
         let is_scarce = self.is_scarce();
-        let lag = self.facts.filter(|_| is_scarce).map_or(LAG, |facts| LAG.max(facts.deadline / LAG_PART));
+        let part = self.facts.map_or(LAG, |facts| facts.deadline / LAG_PART);
+        let lag = if is_scarce { LAG.max(part) } else { LAG.min(part) };
         let limit = usual + (usual / 2).max(lag.as_micros() as u32);
         for index in 0..self.stripes.len() {
             let stripe = &mut self.stripes[index];

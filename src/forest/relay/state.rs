@@ -79,6 +79,17 @@ pub(super) struct Child<P> {
     pub(super) from: SmallVec<[(u8, u64); 2]>,
 }
 
+/// What is known of the source's clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClockReading {
+    /// How far off it may be.
+    pub(super) error: Duration,
+    pub(super) at: Instant,
+    /// Whether the round trip was measured, not guessed: only such readings are passed on, or guesses would add up from
+    /// parent to child.
+    pub(super) measured: bool,
+}
+
 /// A node that feeds this one or is fed by it.
 #[derive(Debug)]
 pub(super) struct Peer {
