@@ -644,8 +644,8 @@ impl<P: WirePeer> Relay<P> {
     }
 }
 
-/// How much of the upload is given out, in percent.
-const SLOT_PERCENT: u128 = 95;
+/// How much of the upload is given out, in percent: repair needs some, too.
+const SLOT_PERCENT: u128 = 90;
 
 /// (Child, stripe) pairs, at most: each costs a send for every chunk of the stripe.
 const SLOTS_MAX: usize = 4_096;
