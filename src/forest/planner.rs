@@ -1,5 +1,6 @@
 //! The planner's side of the forest protocol: viewers come and go, and everybody concerned is told who feeds them.
 
+mod audience;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::time::Instant;
 use crate::wire::{Feed, ForestMessage, LostParent, Plan, StreamNotice, WirePeer};
 
 use super::relay::StreamFacts;
+use audience::Audience;
 use room::Room;
 
 /// How a [`Planner`] works.
@@ -81,8 +83,7 @@ pub struct Planner<P: WirePeer> {
     changes: Vec<PlanChange<P>>,
     tick_at: Instant,
     ended: bool,
-    unique: u64,
-    peak: u64,
+    audience: Audience<P>,
     refusals: u64,
 }
 
@@ -126,8 +127,7 @@ impl<P: WirePeer> Planner<P> {
             changes: Vec::new(),
             tick_at: now + REBALANCE,
             ended: false,
-            unique: 0,
-            peak: 0,
+            audience: Audience::new(),
             refusals: 0,
         })
     }
@@ -189,7 +189,9 @@ impl<P: WirePeer> Planner<P> {
         let mut admitted = Vec::new();
         if self.room.poll_timeout().is_some_and(|at| at <= now) {
             admitted = self.room.admit(now, &mut self.plan, &mut self.changes);
-            self.note_joined(admitted.len() as u64);
+            for &peer in &admitted {
+                self.audience.came(peer, self.plan.len());
+            }
         }
         self.tell_changes(&admitted, actions);
         self.tell_detached(actions);
@@ -227,8 +229,8 @@ impl<P: WirePeer> Planner<P> {
     pub fn add_stats(&self, stats: &mut LivestreamStats) {
         let plan = self.plan.stats();
         stats.viewers = self.plan.len() as u64;
-        stats.viewers_peak = self.peak;
-        stats.viewers_unique = self.unique;
+        stats.viewers_peak = self.audience.peak();
+        stats.viewers_unique = self.audience.unique();
         stats.plan_leaves = plan.leaves;
         stats.plan_moves = plan.moves;
         stats.plan_refusals = self.refusals;
@@ -257,7 +259,7 @@ impl<P: WirePeer> Planner<P> {
         }
         match self.plan.join(from, upload, &mut self.changes) {
             Ok(()) => {
-                self.note_joined(1);
+                self.audience.came(from, self.plan.len());
                 self.tell_changes(&[from], actions);
             }
             Err(PlanError::NoCapacity { needed_bytes_per_s, .. }) => {
@@ -266,11 +268,6 @@ impl<P: WirePeer> Planner<P> {
             }
             Err(_) => self.refuse(from, 0, actions),
         }
-    }
-
-    fn note_joined(&mut self, count: u64) {
-        self.unique += count;
-        self.peak = self.peak.max(self.plan.len() as u64);
     }
 
     /// There is no place for `from` alone; perhaps with others.
@@ -357,6 +354,7 @@ impl<P: WirePeer> Planner<P> {
     /// Whoever has no place any more is told, and asks again.
     fn tell_detached(&mut self, actions: &mut Vec<PlannerAction<P>>) {
         for to in self.plan.take_detached() {
+            self.audience.went(to);
             let message = ForestMessage::Refused { needed_bytes_per_s: 1 };
             actions.push(PlannerAction { to, message, class: Class::High });
         }
@@ -365,6 +363,7 @@ impl<P: WirePeer> Planner<P> {
     fn remove(&mut self, peer: P, now: Instant) {
         self.room.remove(peer);
         if self.plan.leave(peer, &mut self.changes).is_ok() {
+            self.audience.went(peer);
             self.room.stir(now);
         }
     }

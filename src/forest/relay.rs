@@ -33,7 +33,7 @@ use load::{Load, Quality};
 pub use media::{MediaFrame, Publish};
 pub use seals::Seals;
 pub use state::Interest;
-use state::{Candidate, Child, Missing, PassedLate, Peer, Stripe, Track, bit};
+use state::{Candidate, Child, ClockReading, Missing, PassedLate, Peer, Stripe, Track, bit};
 
 /// What a [`Relay`] is told at its birth.
 #[derive(Clone, Debug)]
@@ -135,8 +135,8 @@ pub struct Relay<P: WirePeer> {
     facts: Option<StreamFacts>,
     /// Stream time in microseconds is the local time plus this.
     clock_offset_us: i64,
-    /// How far off it may be: the round trip with which it was measured, and since when.
-    clock_error: Option<(Duration, Instant)>,
+    /// How well it is known; `None` if not at all.
+    clock: Option<ClockReading>,
     notice: StreamNotice,
     stripes: Vec<Stripe<P>>,
     /// Who asked to be fed before the plan came.
@@ -264,7 +264,7 @@ impl<P: WirePeer> Relay<P> {
             config,
             facts: None,
             clock_offset_us: 0,
-            clock_error: None,
+            clock: None,
             notice: StreamNotice::default(),
             stripes: Vec::new(),
             early: Vec::new(),
@@ -574,7 +574,7 @@ impl<P: WirePeer> Relay<P> {
     fn learn(&mut self, facts: StreamFacts, now: Instant) {
         self.facts = Some(facts);
         // Another life has another clock.
-        self.clock_error = None;
+        self.clock = None;
         self.later = 0;
         self.active_since = None;
         self.last_delivery = None;
@@ -644,8 +644,8 @@ impl<P: WirePeer> Relay<P> {
     }
 }
 
-/// How much of the upload is given out, in percent.
-const SLOT_PERCENT: u128 = 95;
+/// How much of the upload is given out, in percent: repair needs some, too.
+const SLOT_PERCENT: u128 = 90;
 
 /// (Child, stripe) pairs, at most: each costs a send for every chunk of the stripe.
 const SLOTS_MAX: usize = 4_096;

@@ -64,6 +64,15 @@ pub(super) enum Inserted {
     Contradiction,
 }
 
+/// A lost chunk that the frame can do without, if nothing more of it is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Spare {
+    /// Parity gives it.
+    Data,
+    /// It is parity.
+    Parity,
+}
+
 /// A frame for the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Ready {
@@ -222,6 +231,26 @@ impl TrackLog {
             reed_solomon: frame.reed_solomon,
             chunks: &frame.chunks,
         })
+    }
+
+    /// Whether the frame of `number` can do without it, if what is neither here nor `lost` comes; `None` if it can't, or if
+    /// nothing is known of the frame.
+    pub(super) fn is_spare(&self, number: u64, lost: impl Fn(u64) -> bool) -> Option<Spare> {
+        let frame = &self.frames[self.frame_of(number)?];
+        let (data, index) = (usize::from(frame.data), (number - frame.first) as usize);
+        let parity = frame.chunks.len() - data;
+        if parity == 0 {
+            return None;
+        }
+        let class = |index: usize| if index < data { index % parity } else { index - data };
+        let together = |other: usize| frame.reed_solomon || class(other) == class(index);
+        let lacks = |other: usize| {
+            other == index || frame.chunks[other].is_none() && lost(frame.first + other as u64)
+        };
+        let lost = (0..frame.chunks.len()).filter(|&other| together(other) && lacks(other)).count();
+        let spare = if frame.reed_solomon { parity } else { 1 };
+        let kind = if index < data { Spare::Data } else { Spare::Parity };
+        (lost <= spare).then_some(kind)
     }
 
     /// Data chunks of known, unsettled frames in `range` that are not here.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use suffuse::{DeliveryOrder, Guard, Instant, StreamState};
+use suffuse::{DeliveryOrder, Guard, Instant, StreamState, WatchOptions};
 
 use crate::stage::{FPS, RATE, SOURCE, STREAM, Stage, TRACKS};
 
@@ -37,6 +37,14 @@ fn viewers_are_counted_as_they_come_and_go() {
     }
     stage.run_ms(300);
     assert_eq!(count(&stage), (5, 7, 9));
+    // Who comes again was here before.
+    stage.world.with_host(viewers[0], |engine, now| {
+        engine.watch_livestream(STREAM, WatchOptions::new(SOURCE), Guard::new(), now).unwrap();
+    });
+    stage.run_ms(300);
+    assert_eq!(count(&stage), (6, 7, 9));
+    stage.world.with_host(viewers[0], |engine, now| engine.leave(STREAM, now).unwrap());
+    stage.run_ms(300);
     // A viewer that dies without a word is missed by those whom it feeds, or who feed it.
     stage.set_state(StreamState::Active);
     stage.play(FPS);

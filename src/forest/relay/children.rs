@@ -48,6 +48,7 @@ impl<P: WirePeer> Relay<P> {
             if let Some(child) = stripe.children.iter_mut().find(|child| child.peer == from) {
                 child.interest = interest;
                 child.feeds = attach.feeds;
+                child.planned |= attach.planned >> index & 1 == 1;
                 child.lease = now + LEASE;
                 accepted |= 1 << index;
                 continue;
@@ -55,7 +56,8 @@ impl<P: WirePeer> Relay<P> {
             let known = is_source || stripe.parent.is_some() || stripe.candidate.is_some();
             let circular = stripe.path.contains(&from) || stripe.parent == Some(from);
             let planned = attach.planned >> index & 1 == 1;
-            let full = if planned { taken >= planned_slots } else { taken >= slots || overloaded };
+            let room = if planned && !overloaded { planned_slots } else { slots };
+            let full = taken >= room || overloaded && !planned;
             if full || !known || circular {
                 refused |= 1 << index;
                 self.stats.attaches_refused += 1;
@@ -63,9 +65,14 @@ impl<P: WirePeer> Relay<P> {
             }
             taken += 1;
             accepted |= 1 << index;
-            let child =
-                Child { peer: from, interest, feeds: attach.feeds, lease: now + LEASE, from: ends.clone() };
-            stripe.children.push(child);
+            stripe.children.push(Child {
+                peer: from,
+                interest,
+                feeds: attach.feeds,
+                planned,
+                lease: now + LEASE,
+                from: ends.clone(),
+            });
         }
         for index in stripes_of(accepted, self.stripes.len()) {
             // Those who feed most are fed first: what they wait for, many wait for.
@@ -92,7 +99,7 @@ impl<P: WirePeer> Relay<P> {
         ForestMessage::Attached(Attached {
             token,
             epoch: self.facts.map_or(Epoch(0), |facts| facts.epoch),
-            clock_us: if self.knows_clock() { self.stream_us(now) } else { Attached::<P>::CLOCK_UNKNOWN },
+            clock_us: if self.tells_clock() { self.stream_us(now) } else { Attached::<P>::CLOCK_UNKNOWN },
             accepted,
             paths: paths.collect(),
             tracks: self.positions(interest),

@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 
 use super::silence::{ACTIVE, ENDED, INITIALIZING};
 use super::{
-    Candidate, PATH_MAX, Peer, REFRESH, RTT_GUESS, Relay, RelayAction, StreamFacts, WATCH_RETRY, stripes_of,
+    Candidate, ClockReading, PATH_MAX, Peer, REFRESH, RTT_GUESS, Relay, RelayAction, StreamFacts,
+    WATCH_RETRY, stripes_of,
 };
 use crate::io::Class;
 use crate::propagation::bucket::Bucket;
@@ -196,7 +197,7 @@ impl<P: WirePeer> Relay<P> {
         }
         // Of an answer that comes late only what it grants counts.
         let mut asked = 0;
-        let knew_clock = self.knows_clock();
+        let (knew_clock, told_clock) = (self.knows_clock(), self.tells_clock());
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.attached = now;
             let answer = peer.ask.take_if(|(token, _, _)| *token == attached.token);
@@ -207,7 +208,7 @@ impl<P: WirePeer> Relay<P> {
             let (rtt, measured) = (peer.rtt, answer.is_some());
             // One that was not asked for is better than none.
             if attached.clock_us != Attached::<P>::CLOCK_UNKNOWN && (measured || !knew_clock) {
-                self.compare_clocks(attached.clock_us, if measured { rtt } else { rtt * 4 }, now);
+                self.compare_clocks(attached.clock_us, rtt, measured, now);
             }
         }
         let mut paths = attached.paths.into_iter();
@@ -244,7 +245,7 @@ impl<P: WirePeer> Relay<P> {
                 self.parent_failed(index, now, actions);
             }
         }
-        if !knew_clock && self.knows_clock() {
+        if !told_clock && self.tells_clock() {
             // Children that came before are told now.
             for index in 0..count {
                 self.tell_positions(index, now, actions);
@@ -275,16 +276,24 @@ impl<P: WirePeer> Relay<P> {
 
     /// Whether it is known how the source's clock runs.
     pub(super) fn knows_clock(&self) -> bool {
-        self.is_source() || self.clock_error.is_some()
+        self.is_source() || self.clock.is_some()
+    }
+
+    /// Whether it is known well enough to be told to others.
+    pub(super) fn tells_clock(&self) -> bool {
+        self.is_source() || self.clock.is_some_and(|clock| clock.measured)
     }
 
     /// Half the round trip is the best guess of the way back (RFC 5905, section 8, without the server's own delay).
-    pub(super) fn compare_clocks(&mut self, clock_us: u64, rtt: Duration, now: Instant) {
-        let better = self.clock_error.is_none_or(|(error, since)| rtt <= error || now - since > REFRESH * 6);
+    pub(super) fn compare_clocks(&mut self, clock_us: u64, rtt: Duration, measured: bool, now: Instant) {
+        let error = if measured { rtt } else { rtt * 4 };
+        let better = self.clock.is_none_or(|clock| {
+            error <= clock.error || measured && !clock.measured || now - clock.at > REFRESH * 6
+        });
         if better {
             let here = i64::try_from((now - rtt / 2).as_micros()).unwrap_or(i64::MAX);
             self.clock_offset_us = i64::try_from(clock_us).unwrap_or(i64::MAX).saturating_sub(here);
-            self.clock_error = Some((rtt, now));
+            self.clock = Some(ClockReading { error, at: now, measured });
         }
     }
 

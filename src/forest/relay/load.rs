@@ -22,6 +22,8 @@ pub(super) struct Load {
     /// Looks in a row with a standing queue, and without any.
     long: u8,
     short: u8,
+    /// Looks in a row at more children than the upload can carry.
+    crowded: u8,
     /// When the planner was told last; `None`: it is to be told.
     told: Option<Instant>,
     /// When it is reminded.
@@ -47,6 +49,8 @@ pub(super) struct Quality {
 const QUEUE_IDLE: Duration = Duration::from_millis(20);
 const QUEUE_LONG: Duration = Duration::from_millis(40);
 const QUEUE_STANDING: Duration = Duration::from_millis(150);
+/// Or of this part of the deadline, if that is less.
+const STANDING_PART: u32 = 6;
 const QUEUE_SWAMPED: Duration = Duration::from_millis(200);
 const QUEUE_SHORT: Duration = Duration::from_millis(5);
 
@@ -56,6 +60,10 @@ const USE_FULL_PERCENT: u64 = 88;
 /// How much of the upload repair may take, in percent: at most, and if the children get nearly all.
 const REPAIR_PERCENT: u64 = 10;
 const REPAIR_PERCENT_MIN: u64 = 3;
+
+/// With more promised than this, in percent of the upload, children that the plan did not send go until it is this much.
+const CROWDED_PERCENT: u64 = 100;
+const CROWDED_PERCENT_MAX: u64 = 90;
 
 /// A backlog below is none to speak of.
 const BACKLOG_FREE: usize = 32 * 1_200;
@@ -72,7 +80,8 @@ const REMIND: Duration = Duration::from_secs(30);
 /// A parent lags behind if its chunks are older than those of the others by this much, so many looks in a row.
 const LAG: Duration = Duration::from_millis(200);
 const LAG_LOOKS: u8 = 3;
-/// And by this part of the deadline where upload is scarce: some branches have long queues then, and nobody else has room.
+/// And by this part of the deadline if that is less, or if upload is scarce: some branches have long queues then, and nobody
+/// else has room.
 const LAG_PART: u32 = 4;
 
 /// From so many stripes on, upload is scarce.
@@ -92,6 +101,7 @@ impl Load {
             backlog: 0,
             long: 0,
             short: 0,
+            crowded: 0,
             told: Some(now),
             remind: REMIND,
         }
@@ -161,9 +171,9 @@ impl<P: WirePeer> Relay<P> {
         self.serve_budget = Some(if before.is_some() { bucket.inherit(before, now) } else { bucket });
     }
 
-    /// Whether a queue has stood for a while: more was promised than can be kept.
+    /// Whether a queue has stood for a while, or is going to: more was promised than can be kept.
     pub(super) fn is_overloaded(&self) -> bool {
-        self.load.long > 0
+        self.load.long > 0 || self.load.crowded > 0
     }
 
     pub(super) fn note_delay(&mut self, index: usize, captured_ms: u32, now: Instant) {
@@ -214,13 +224,16 @@ impl<P: WirePeer> Relay<P> {
         let upload = self.load.upload_bytes_per_s.unwrap_or(declared);
         let wait_us = (backlog as u64).saturating_mul(1_000_000) / declared;
         let wait = Duration::from_micros(wait_us);
-        let standing = self.queue_time(QUEUE_STANDING, 5);
+        let deadline = self.facts.map_or(Duration::MAX, |facts| facts.deadline);
+        let standing = self.queue_time(QUEUE_STANDING.min(deadline / STANDING_PART), 5);
         self.load.long = if wait > standing { self.load.long.saturating_add(1) } else { 0 };
         self.load.short = if wait < QUEUE_SHORT { self.load.short.saturating_add(1) } else { 0 };
         let mut estimate = upload;
-        if self.load.long >= 2 {
+        let overloaded = self.load.long >= 2;
+        let crowded = self.promised_percent() > CROWDED_PERCENT;
+        self.load.crowded = if crowded { self.load.crowded.saturating_add(1) } else { 0 };
+        if overloaded {
             self.load.long = 1;
-            self.shed(actions);
             estimate = (upload / 100 * 95).max(declared / 10 * 7).max(1);
         } else if self.load.short >= CALM_LOOKS && upload < declared {
             self.load.short = 0;
@@ -228,6 +241,11 @@ impl<P: WirePeer> Relay<P> {
         }
         let changed = estimate != upload;
         self.load.upload_bytes_per_s = (estimate < declared).then_some(estimate);
+        if overloaded {
+            self.shed(true, actions);
+        }
+        let crowded = overloaded || self.load.crowded >= 2;
+        while crowded && self.promised_percent() > CROWDED_PERCENT_MAX && self.shed(false, actions) {}
         let due = self.load.told.is_none_or(|told| now - told >= self.load.remind);
         let Some(to) = self.planner.filter(|_| changed || due) else { return };
         self.load.told = Some(now);
@@ -236,15 +254,18 @@ impl<P: WirePeer> Relay<P> {
         actions.push(RelayAction::Send { to, message, class: Class::High });
     }
 
-    /// Hands the child that feeds the fewest to its backup.
-    fn shed(&mut self, actions: &mut Vec<RelayAction<P>>) {
+    /// Hands a child to its backup: one that the plan did not send if there is any, of those the one that feeds the fewest.
+    /// False if there is none but `planned` ones, and they stay.
+    fn shed(&mut self, planned: bool, actions: &mut Vec<RelayAction<P>>) -> bool {
         let children = self.stripes.iter().enumerate().flat_map(|(index, stripe)| {
-            stripe.children.iter().map(move |child| (child.feeds, child.peer, index))
+            stripe.children.iter().map(move |child| (child.planned, child.feeds, child.peer, index))
         });
-        if let Some((_, peer, index)) = children.min() {
-            self.remove_child(index, peer, actions);
-            self.send(peer, ForestMessage::Detach { stripes: 1 << index }, actions);
-        }
+        let Some((_, _, peer, index)) = children.min().filter(|child| planned || !child.0) else {
+            return false;
+        };
+        self.remove_child(index, peer, actions);
+        self.send(peer, ForestMessage::Detach { stripes: 1 << index }, actions);
+        true
     }
 
     /// A parent whose chunks are much older than those of the others is replaced.
@@ -257,7 +278,8 @@ impl<P: WirePeer> Relay<P> {
         delays.sort_unstable();
         let usual = delays[delays.len() / 2];
         let is_scarce = self.is_scarce();
-        let lag = self.facts.filter(|_| is_scarce).map_or(LAG, |facts| LAG.max(facts.deadline / LAG_PART));
+        let part = self.facts.map_or(LAG, |facts| facts.deadline / LAG_PART);
+        let lag = if is_scarce { LAG.max(part) } else { LAG.min(part) };
         let limit = usual + (usual / 2).max(lag.as_micros() as u32);
         for index in 0..self.stripes.len() {
             let stripe = &mut self.stripes[index];

@@ -141,7 +141,7 @@ impl<P: WirePeer> Relay<P> {
                 Chunk { number: first + index as u64, index: index as u8, seal, body, ..head.clone() };
             let frame = self.encode(&chunk);
             self.keep(&chunk, frame.clone(), facts.deadline);
-            self.pass_on(&chunk, &frame, None, false, now, actions);
+            self.pass_on(&chunk, &frame, None, Late::No, now, actions);
         }
         if let Some(track) = self.tracks.get_mut(&publish.track) {
             track.log.skip_delivery();
@@ -405,7 +405,12 @@ impl<P: WirePeer> Relay<P> {
             }
             None => {}
         }
-        self.pass_on(chunk, &encoded, Some(from), waited || missing.is_some(), now, actions);
+        let late = match missing {
+            Some(_) => Late::Missed,
+            None if waited => Late::Waited,
+            None => Late::No,
+        };
+        self.pass_on(chunk, &encoded, Some(from), late, now, actions);
         if chunk.index == 0 {
             // As a frame comes, others have grown old.
             self.trim(chunk.track, now);
@@ -451,8 +456,9 @@ impl<P: WirePeer> Relay<P> {
             let encoded = self.encode(&chunk);
             if self.keep(&chunk, encoded.clone(), facts.deadline) == Inserted::New {
                 self.stats.chunks_rebuilt += 1;
-                self.found(chunk.track, chunk.number);
-                self.pass_on(&chunk, &encoded, None, true, now, actions);
+                let missed = self.found(chunk.track, chunk.number).is_some();
+                let late = if missed { Late::Missed } else { Late::Waited };
+                self.pass_on(&chunk, &encoded, None, late, now, actions);
             }
         }
     }
@@ -528,13 +534,13 @@ impl<P: WirePeer> Relay<P> {
         children.fold(self.wants, super::Interest::union).tracks & bit(track) != 0
     }
 
-    /// Sends a chunk to the children that want it; `late` if it was missed here.
+    /// Sends a chunk to the children that want it.
     fn pass_on(
         &mut self,
         chunk: &Chunk,
         frame: &Bytes,
         from: Option<P>,
-        late: bool,
+        late: Late,
         now: Instant,
         actions: &mut Vec<RelayAction<P>>,
     ) {
@@ -552,7 +558,9 @@ impl<P: WirePeer> Relay<P> {
         let patience =
             self.queue_time(QUEUE_TIME_MAX, 3).saturating_sub(QUEUE_TIME_LAYER * u32::from(chunk.track & 7));
         let deadline = if chunk.keyframe { use_by } else { use_by.min(now + patience) };
-        let class = class_of(chunk);
+        // What was missed is older than all that waits, and its place in the stripe is past: nothing is missed for its
+        // overtaking.
+        let class = if late == Late::Missed { Class::Urgent } else { class_of(chunk) };
         let Some(stripe) = self.stripes.get(index) else { return };
         let mut forwarded = 0;
         // Only looked at when somebody waits.
@@ -581,10 +589,20 @@ impl<P: WirePeer> Relay<P> {
             }
         }
         self.stats.chunks_forwarded += forwarded;
-        if late && forwarded > 0 {
+        if late != Late::No && forwarded > 0 {
             self.note_passed_late(chunk.track, chunk.number, waiting.unwrap_or_default(), now);
         }
     }
+}
+
+/// Whether a chunk is passed on later than those after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Late {
+    No,
+    /// It waited for its seal, or was rebuilt before it was missed.
+    Waited,
+    /// It was missed.
+    Missed,
 }
 
 /// How long a chunk of the base layer may wait to be sent, and how much less each layer above.

@@ -9,6 +9,7 @@ use smallvec::{SmallVec, smallvec};
 use super::keyframes::PICTURE_PATIENCE;
 use super::media::key_of;
 use super::{Missing, PassedLate, RTT_GUESS, Relay, RelayAction, bit};
+use crate::forest::track::Spare;
 use crate::io::Class;
 use crate::log::RangeSet;
 use crate::propagation::bucket::Bucket;
@@ -35,6 +36,9 @@ const HISTORY_RETRY: Duration = Duration::from_millis(200);
 const GONE_RETRY: Duration = Duration::from_millis(5);
 /// The first picture is asked for again sooner, and of somebody else.
 const PICTURE_RETRY: Duration = Duration::from_millis(60);
+
+/// A chunk that parity may give is looked at again this often.
+const SPARED: Duration = Duration::from_millis(15);
 
 /// Chunks that others wait for while this node waits for them itself, at most.
 const OWED_MAX: usize = 4_096;
@@ -275,6 +279,12 @@ impl<P: WirePeer> Relay<P> {
                 continue;
             }
             let peer = self.holder(track, number, missing);
+            let rtt = peer.and_then(|peer| self.peers.get(&peer)).map_or(RTT_GUESS, |peer| peer.rtt);
+            let left_ms = use_by.map_or(u64::MAX, |at| at - now_ms.min(at));
+            if !missing.history && self.is_spared(track, number, rtt, left_ms) {
+                self.missing_at.set((track, number), Some(now + SPARED));
+                continue;
+            }
             let affordable = missing.history
                 || self.repair_budget.as_mut().is_none_or(|budget| budget.bytes(now) >= CHUNK_BYTES);
             let (Some(peer), true) = (peer, affordable) else {
@@ -285,13 +295,15 @@ impl<P: WirePeer> Relay<P> {
                 budget.spend(CHUNK_BYTES);
             }
             congested |= missing.history && missing.tries > 0;
-            let rtt = self.peers.get(&peer).map_or(RTT_GUESS, |peer| peer.rtt);
             let patience = match missing.history {
                 true if state.log.has_started() => HISTORY_RETRY,
                 true => PICTURE_RETRY,
                 false => RETRY,
             };
-            let usual = (rtt + rtt / 4 + patience).max(self.repair_time * 2);
+            let answer = rtt + rtt / 4 + patience;
+            // There is to be time for another request.
+            let hurry = if missing.history { Duration::MAX } else { Duration::from_millis(left_ms / 3) };
+            let usual = answer.max((self.repair_time * 2).min(hurry));
             let wait = if missing.tries < TRIES_MAX { usual * u32::from(missing.tries + 1) } else { LEISURE };
             if let Some(missing) = self.missing.get_mut(&(track, number)) {
                 missing.tries = missing.tries.saturating_add(1);
@@ -317,6 +329,21 @@ impl<P: WirePeer> Relay<P> {
                 }
             }
         }
+    }
+
+    /// Whether a chunk that is missed can be done without, as things stand: parity will give it, or it is parity that nothing
+    /// is lost for. What children wait for is not left to parity, nor what it would give too late.
+    fn is_spared(&self, track: u8, number: u64, rtt: Duration, left_ms: u64) -> bool {
+        let Some(state) = self.tracks.get(&track) else { return false };
+        let lost = |number: u64| {
+            let edge = self.stripes.get(self.stripe_of(number)).and_then(|stripe| stripe.edge(track));
+            edge.is_some_and(|edge| number < edge) || self.missing.contains_key(&(track, number))
+        };
+        let Some(spare) = state.log.is_spare(number, lost) else { return false };
+        let stripe = self.stripes.get(self.stripe_of(number));
+        let awaited = stripe.is_some_and(|stripe| !stripe.children.is_empty());
+        let in_time = u128::from(left_ms) > ((rtt + rtt / 4 + RETRY) * 2).as_millis();
+        spare == Spare::Parity || spare == Spare::Data && !awaited && in_time
     }
 
     /// Who is asked for a chunk: the stripe's parent first, then the others in turn. For history, those who have it.
@@ -444,7 +471,8 @@ impl<P: WirePeer> Relay<P> {
         }
         self.stats.chunks_served += 1;
         let class = match (history, keyframe) {
-            (false, _) => Class::High,
+            // It is older than all that waits.
+            (false, _) => Class::Urgent,
             (true, true) => Class::Normal,
             (true, false) => Class::Background,
         };

@@ -74,9 +74,22 @@ pub(super) struct Child<P> {
     pub(super) peer: P,
     pub(super) interest: Interest,
     pub(super) feeds: u8,
+    /// The plan sent it.
+    pub(super) planned: bool,
     pub(super) lease: Instant,
     /// By track, the first number that is pushed to it.
     pub(super) from: SmallVec<[(u8, u64); 2]>,
+}
+
+/// What is known of the source's clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClockReading {
+    /// How far off it may be.
+    pub(super) error: Duration,
+    pub(super) at: Instant,
+    /// Whether the round trip was measured, not guessed: only such readings are passed on, or guesses would add up from
+    /// parent to child.
+    pub(super) measured: bool,
 }
 
 /// A node that feeds this one or is fed by it.

@@ -331,6 +331,32 @@ fn stopped_delivery_begins_again_at_a_new_keyframe() {
 }
 
 #[test]
+fn a_lost_chunk_is_spare_while_parity_gives_it() {
+    // Classes {10, 12, parity 14} and {11, 13, parity 15}.
+    let frame = Planned { sequence: 0, first: 10, data: 4, parity: 2, keyframe: true, deadline_ms: None };
+    let mut log = log();
+    assert_eq!(log.is_spare(12, |_| false), None, "nothing is known of the frame");
+    insert(&mut log, &frame, 0);
+    assert_eq!(log.is_spare(12, |_| false), Some(Spare::Data));
+    assert_eq!(log.is_spare(12, |number| number == 11), Some(Spare::Data), "of the other class");
+    assert_eq!(log.is_spare(12, |number| number == 14), None, "its parity is lost, too");
+    assert_eq!(log.is_spare(14, |_| false), Some(Spare::Parity));
+    assert_eq!(log.is_spare(14, |number| number == 12), None);
+    insert(&mut log, &frame, 4);
+    assert_eq!(log.is_spare(12, |number| number == 14), Some(Spare::Data), "it came after all");
+
+    let plain = Planned { sequence: 1, first: 16, data: 2, parity: 0, keyframe: false, deadline_ms: None };
+    insert(&mut log, &plain, 0);
+    assert_eq!(log.is_spare(17, |_| false), None, "no parity");
+
+    let any = Planned { sequence: 2, first: 18, data: 3, parity: 2, keyframe: false, deadline_ms: None };
+    let chunk = Chunk { reed_solomon: true, ..any.chunk(0) };
+    log.insert(&chunk, Bytes::from_static(b"chunk"), DEADLINE_MS);
+    assert_eq!(log.is_spare(19, |number| number == 20), Some(Spare::Data), "any two may be lost");
+    assert_eq!(log.is_spare(19, |number| number > 19), None);
+}
+
+#[test]
 fn frames_that_lack_data_and_have_parity_can_be_rebuilt() {
     let frame = Planned { sequence: 0, first: 10, data: 3, parity: 2, keyframe: true, deadline_ms: None };
     let mut log = log();
