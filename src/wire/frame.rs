@@ -175,7 +175,7 @@ impl<'a> FrameReader<'a> {
                 if number == PING { LinkMessage::Ping { token } } else { LinkMessage::Pong { token } };
             return Ok((None, Message::Link(message)));
         }
-        let known = (JOIN..=ATTACH).contains(&number)
+        let known = (JOIN..=forest::PLAN_ACK).contains(&number)
             || (group::JOIN..=group::ACK).contains(&number)
             || (chunks::MANIFEST..=chunks::CHUNK).contains(&number);
         if !known {
