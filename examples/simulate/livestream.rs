@@ -62,7 +62,8 @@ pub(crate) struct Livestream {
     /// Milliseconds from capture after which a frame is given up.
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
     deadline: u64,
-    /// The form of the plan.
+    /// The form of the plan: what suits the audience, a star around the source, a single tree, or a forest of as many trees
+    /// as `--stripes` says. A tree has one stripe whatever `--stripes` says.
     #[arg(long, value_enum, default_value = "auto")]
     topology: TopologyArg,
     /// Viewers get frames in order, and wait for what is missing, instead of as they are complete.
@@ -76,10 +77,11 @@ pub(crate) struct Livestream {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum TopologyArg {
     Auto,
     Star,
+    Tree,
     Forest,
 }
 
@@ -133,8 +135,11 @@ fn scene(livestream: &Livestream) -> LivestreamScene {
     scene.mode = match livestream.topology {
         TopologyArg::Auto => PlanMode::Auto,
         TopologyArg::Star => PlanMode::Star,
-        TopologyArg::Forest => PlanMode::Forest,
+        TopologyArg::Tree | TopologyArg::Forest => PlanMode::Forest,
     };
+    if livestream.topology == TopologyArg::Tree {
+        scene.stripes = Some(1);
+    }
     if livestream.in_order {
         scene.order = DeliveryOrder::InOrder;
     }

@@ -2,8 +2,10 @@
 
 mod audience;
 mod room;
+mod suspects;
 #[cfg(test)]
 mod tests;
+mod unacknowledged;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -19,6 +21,8 @@ use crate::wire::{Feed, ForestMessage, LostParent, Plan, StreamNotice, WirePeer}
 use super::relay::StreamFacts;
 use audience::Audience;
 use room::Room;
+use suspects::{SUSPECTS_MAX, Suspects, Verdict};
+use unacknowledged::Unacknowledged;
 
 /// How a [`Planner`] works.
 #[derive(Clone, Debug)]
@@ -75,38 +79,29 @@ pub struct Planner<P: WirePeer> {
     config: PlannerConfig,
     plan: ForestPlan<P>,
     version: u32,
-    /// Viewers that others miss, until they answer.
-    suspects: BTreeMap<P, Suspect>,
+    suspects: Suspects<P>,
+    unacknowledged: Unacknowledged<P>,
     /// Viewers that found a parent which the plan cannot give them, and in which stripe.
     strays: BTreeSet<(P, u8)>,
     room: Room<P>,
     changes: Vec<PlanChange<P>>,
+    now: Instant,
     tick_at: Instant,
     ended: bool,
     audience: Audience<P>,
     refusals: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Suspect {
-    until: Instant,
-    reports: u8,
-}
-
 /// A suspect that does not answer in this time is taken out.
 const ANSWER_TIME: Duration = Duration::from_millis(700);
-
-/// So many viewers that miss one parent are believed at once.
-const REPORTS: u8 = 3;
-
-/// Suspects at a time, at most.
-const SUSPECTS_MAX: usize = 65_536;
 
 /// How often the plan is improved, and by how many links at a time at least.
 const REBALANCE: Duration = Duration::from_secs(1);
 const MOVES_MIN: usize = 4;
-/// And by how many more while the trees are too deep.
+/// And by how many more while the trees are too deep: by one in 25 viewers, within these. Where upload is scarce every move
+/// is felt, and the least has to do.
 const MOVES_DEEP: usize = 32;
+const MOVES_DEEP_MAX: usize = 512;
 
 impl<P: WirePeer> Planner<P> {
     /// A plan without viewers.
@@ -121,10 +116,12 @@ impl<P: WirePeer> Planner<P> {
             config,
             plan,
             version: 0,
-            suspects: BTreeMap::new(),
+            suspects: Suspects::new(),
+            unacknowledged: Unacknowledged::new(),
             strays: BTreeSet::new(),
             room: Room::new(),
             changes: Vec::new(),
+            now,
             tick_at: now + REBALANCE,
             ended: false,
             audience: Audience::new(),
@@ -147,7 +144,8 @@ impl<P: WirePeer> Planner<P> {
         now: Instant,
         actions: &mut Vec<PlannerAction<P>>,
     ) {
-        self.suspects.remove(&from);
+        self.now = self.now.max(now);
+        self.suspects.clear(from);
         match message {
             ForestMessage::Watch { swarm, upload_bytes_per_s } if *swarm == self.swarm => {
                 self.on_watch(from, *upload_bytes_per_s, notice, now, actions);
@@ -159,6 +157,7 @@ impl<P: WirePeer> Planner<P> {
                 }
             }
             ForestMessage::Report { lost } => self.on_report(from, lost, now, actions),
+            ForestMessage::PlanAck { version } => self.unacknowledged.acknowledge(from, *version),
             ForestMessage::Leave => self.remove(from, now),
             _ => {}
         }
@@ -171,20 +170,30 @@ impl<P: WirePeer> Planner<P> {
         if self.poll_timeout().is_none_or(|at| at > now) {
             return;
         }
-        let gone: Vec<P> =
-            self.suspects.iter().filter(|(_, suspect)| suspect.until <= now).map(|(&peer, _)| peer).collect();
-        for peer in gone {
-            self.suspects.remove(&peer);
-            self.remove(peer, now);
+        self.now = self.now.max(now);
+        while let Some(verdict) = self.suspects.pop_due(now) {
+            match verdict {
+                Verdict::Ask(peer) => ask_whether_it_lives(peer, actions),
+                Verdict::Gone(peer) => self.remove(peer, now),
+            }
         }
         if self.tick_at <= now {
             self.tick_at = now + REBALANCE;
             let is_scarce = self.config.plan.reserve_slots > 0;
-            let is_deep = is_scarce && self.plan.depth_max() > self.plan.depth_optimum() + 1;
-            let moves = MOVES_MIN + self.plan.len() / 100 + if is_deep { MOVES_DEEP } else { 0 };
+            let is_deep = self.plan.depth_max() > self.plan.depth_optimum() + 1;
+            let deep =
+                if is_scarce { MOVES_DEEP } else { (self.plan.len() / 25).clamp(MOVES_DEEP, MOVES_DEEP_MAX) };
+            let moves = MOVES_MIN + self.plan.len() / 100 + if is_deep { deep } else { 0 };
             self.plan.rebalance(moves, &mut self.changes);
             self.call_back_strays();
             self.room.forget_silent(now);
+        }
+        while let Some((viewer, stripes)) = self.unacknowledged.pop_due(now) {
+            for stripe in stripes {
+                if let Some(parent) = self.plan.parent(viewer, stripe) {
+                    self.changes.push(PlanChange { viewer, stripe, parent });
+                }
+            }
         }
         let mut admitted = Vec::new();
         if self.room.poll_timeout().is_some_and(|at| at <= now) {
@@ -199,15 +208,21 @@ impl<P: WirePeer> Planner<P> {
 
     /// When [`Self::handle_timeout`] is due; `None` while there are no viewers and none waits for a place.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let suspects = self.suspects.values().map(|suspect| suspect.until).min();
         let tick = (!self.plan.is_empty() || !self.room.is_empty()).then_some(self.tick_at);
-        suspects.into_iter().chain(tick).chain(self.room.poll_timeout()).min()
+        let repeats = self.unacknowledged.poll_timeout();
+        self.suspects
+            .poll_timeout()
+            .into_iter()
+            .chain(repeats)
+            .chain(tick)
+            .chain(self.room.poll_timeout())
+            .min()
     }
 
-    /// A peer's link failed: if it is a viewer it is asked whether it lives, and taken out if it does not answer within
-    /// 0.7 s.
+    /// A peer's link failed: if it is a viewer it is asked whether it lives, once more after 0.3 s, and taken out if it does
+    /// not answer within 0.7 s.
     pub fn peer_lost(&mut self, peer: P, now: Instant, actions: &mut Vec<PlannerAction<P>>) {
-        self.suspect(peer, 1, now, actions);
+        self.suspect(peer, now, actions);
     }
 
     /// The stream is over: nobody is admitted any more.
@@ -310,7 +325,7 @@ impl<P: WirePeer> Planner<P> {
             }
             if item.adopted != Some(item.parent) && !blamed.contains(&item.parent) {
                 blamed.push(item.parent);
-                self.suspect(item.parent, 1, now, actions);
+                self.suspect(item.parent, now, actions);
             }
         }
         // What it has found itself needs no telling.
@@ -322,20 +337,9 @@ impl<P: WirePeer> Planner<P> {
         });
     }
 
-    fn suspect(&mut self, peer: P, reports: u8, now: Instant, actions: &mut Vec<PlannerAction<P>>) {
-        if peer == self.source || !self.plan.contains(peer) {
-            return;
-        }
-        if let Some(suspect) = self.suspects.get_mut(&peer) {
-            suspect.reports = suspect.reports.saturating_add(reports);
-            if suspect.reports >= REPORTS {
-                suspect.until = suspect.until.min(now + ANSWER_TIME / 4);
-            }
-            return;
-        }
-        if self.suspects.len() < SUSPECTS_MAX {
-            self.suspects.insert(peer, Suspect { until: now + ANSWER_TIME, reports });
-            actions.push(PlannerAction { to: peer, message: ForestMessage::Check, class: Class::Control });
+    fn suspect(&mut self, peer: P, now: Instant, actions: &mut Vec<PlannerAction<P>>) {
+        if peer != self.source && self.plan.contains(peer) && self.suspects.note(peer, ANSWER_TIME, now) {
+            ask_whether_it_lives(peer, actions);
         }
     }
 
@@ -343,7 +347,7 @@ impl<P: WirePeer> Planner<P> {
     fn call_back_strays(&mut self) {
         for (viewer, stripe) in core::mem::take(&mut self.strays) {
             let Some(parent) = self.plan.parent(viewer, stripe) else { continue };
-            if self.suspects.contains_key(&parent) {
+            if self.suspects.contains(parent) {
                 self.strays.insert((viewer, stripe));
             } else {
                 self.changes.push(PlanChange { viewer, stripe, parent });
@@ -355,6 +359,7 @@ impl<P: WirePeer> Planner<P> {
     fn tell_detached(&mut self, actions: &mut Vec<PlannerAction<P>>) {
         for to in self.plan.take_detached() {
             self.audience.went(to);
+            self.unacknowledged.forget(to);
             let message = ForestMessage::Refused { needed_bytes_per_s: 1 };
             actions.push(PlannerAction { to, message, class: Class::High });
         }
@@ -362,18 +367,22 @@ impl<P: WirePeer> Planner<P> {
 
     fn remove(&mut self, peer: P, now: Instant) {
         self.room.remove(peer);
+        self.unacknowledged.forget(peer);
         if self.plan.leave(peer, &mut self.changes).is_ok() {
             self.audience.went(peer);
             self.room.stir(now);
         }
     }
 
-    /// Tells viewers what has changed for them; those in `whole` are told everything.
+    /// Tells viewers what has changed for them, until they say that they know; those in `whole` are told everything.
     fn tell_changes(&mut self, whole: &[P], actions: &mut Vec<PlannerAction<P>>) {
         let mut feeds: BTreeMap<P, Vec<u8>> = BTreeMap::new();
         for change in self.changes.drain(..) {
             if change.viewer != self.source {
-                feeds.entry(change.viewer).or_default().push(change.stripe);
+                let stripes = feeds.entry(change.viewer).or_default();
+                if !stripes.contains(&change.stripe) {
+                    stripes.push(change.stripe);
+                }
             }
         }
         for &peer in whole {
@@ -381,6 +390,11 @@ impl<P: WirePeer> Planner<P> {
         }
         for (to, stripes) in feeds {
             self.version = self.version.wrapping_add(1);
+            // Whoever asks for its whole plan asks again if it does not come.
+            let is_whole = whole.contains(&to);
+            if !is_whole {
+                self.unacknowledged.told(to, self.version, &stripes, self.now);
+            }
             let feeds = stripes.into_iter().filter_map(|stripe| {
                 let parent = self.plan.parent(to, stripe)?;
                 Some(Feed { stripe, parent, backups: self.plan.backups(to, stripe).into_iter().collect() })
@@ -396,8 +410,12 @@ impl<P: WirePeer> Planner<P> {
                 feeds: feeds.collect(),
             });
             // Whoever waits for its first plan sees nothing yet.
-            let class = if whole.contains(&to) { Class::Control } else { Class::High };
+            let class = if is_whole { Class::Control } else { Class::High };
             actions.push(PlannerAction { to, message, class });
         }
     }
+}
+
+fn ask_whether_it_lives<P>(to: P, actions: &mut Vec<PlannerAction<P>>) {
+    actions.push(PlannerAction { to, message: ForestMessage::Check, class: Class::Control });
 }

@@ -363,7 +363,10 @@ impl<P: WirePeer> Relay<P> {
                     self.watch_at = Some(now + WATCH_RETRY * 4);
                 }
             }
-            ForestMessage::Watch { .. } | ForestMessage::Report { .. } | ForestMessage::Upload { .. } => {}
+            ForestMessage::Watch { .. }
+            | ForestMessage::PlanAck { .. }
+            | ForestMessage::Report { .. }
+            | ForestMessage::Upload { .. } => {}
         }
         self.pump(now, actions);
     }

@@ -24,6 +24,11 @@ pub enum ForestMessage<P> {
     },
     /// From the planner to a viewer (or the source): what the stream is, and who feeds it.
     Plan(Plan<P>),
+    /// From a viewer to the planner: the plan of this version has come.
+    PlanAck {
+        /// Of the plan.
+        version: u32,
+    },
     /// From the planner to a viewer: there is no place.
     Refused {
         /// Upload that is missing in all, in bytes a second; 0 if there are too many viewers.
@@ -242,7 +247,8 @@ const UPLOAD: u8 = 28;
 const KEYFRAME_WANTED: u8 = 29;
 const STATE: u8 = 30;
 const LEAVE: u8 = 31;
-pub(super) const CHECK: u8 = 32;
+const CHECK: u8 = 32;
+pub(super) const PLAN_ACK: u8 = 56;
 
 /// The greatest header of a chunk, with the frame's version byte: kind, tag, epoch, flags, track, number, index,
 /// counts, sequence, capture, deadline, length.
@@ -284,6 +290,7 @@ pub(super) fn kind<P>(message: &ForestMessage<P>) -> u8 {
         ForestMessage::State(_) => STATE,
         ForestMessage::Leave => LEAVE,
         ForestMessage::Check => CHECK,
+        ForestMessage::PlanAck { .. } => PLAN_ACK,
     }
 }
 
@@ -295,6 +302,7 @@ pub(super) fn put<P: WirePeer>(out: &mut impl Put, message: &ForestMessage<P>) {
             out.put_varint(*upload_bytes_per_s);
         }
         ForestMessage::Plan(plan) => put_plan(out, plan),
+        ForestMessage::PlanAck { version } => out.put_varint(u64::from(*version)),
         ForestMessage::Refused { needed_bytes_per_s } => out.put_varint(*needed_bytes_per_s),
         ForestMessage::Attach(attach) => {
             out.put(&attach.swarm.0.to_le_bytes());
@@ -362,6 +370,7 @@ pub(super) fn read<P: WirePeer>(reader: &mut Reader<'_>, number: u8) -> Result<F
         STATE => ForestMessage::State(read_notice(reader)?),
         LEAVE => ForestMessage::Leave,
         CHECK => ForestMessage::Check,
+        PLAN_ACK => ForestMessage::PlanAck { version: read_u32_varint(reader)? },
         other => return Err(WireError::Kind(other)),
     })
 }

@@ -193,6 +193,26 @@ fn pure_joins_stay_near_the_optimum() {
 }
 
 #[test]
+fn ten_thousand_are_as_near_as_can_be() {
+    for (stripes, strong_first) in [(6, false), (8, true)] {
+        let mut rng = rng(3);
+        let mut uploads: Vec<u64> = (0..10_000).map(|_| draw(HETERO, &mut rng)).collect();
+        if strong_first {
+            uploads.sort_unstable_by_key(|&upload| core::cmp::Reverse(upload));
+        }
+        let (mut plan, mut changes) = (plan(stripes), Vec::new());
+        for (viewer, upload) in (1..).zip(uploads) {
+            changes.clear();
+            plan.join(viewer, upload, &mut changes).unwrap();
+        }
+        let (depth, optimum) = (plan.depth_max(), plan.depth_optimum());
+        assert!(depth <= optimum && optimum <= 4, "{depth} of {optimum}, {stripes} stripes");
+        assert_eq!(plan.rebalance(512, &mut changes), 0, "nothing is left to do");
+        check(&plan);
+    }
+}
+
+#[test]
 fn departures_move_about_as_many_as_they_fed() {
     for mix in MIXES {
         let mut rng = rng(9);

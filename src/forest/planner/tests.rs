@@ -132,6 +132,168 @@ fn who_stays_with_its_parent_makes_nobody_suspect() {
         at(210),
         &mut actions,
     );
-    assert!(actions.is_empty() && planner.suspects.is_empty(), "{actions:?}");
+    assert!(actions.is_empty() && planner.suspects.poll_timeout().is_none(), "{actions:?}");
     assert_eq!(planner.plan().parent(2, 0), Some(parent));
+}
+
+fn checked(actions: &[PlannerAction<u64>], viewer: u64) -> usize {
+    let checks =
+        actions.iter().filter(|action| action.to == viewer && matches!(action.message, ForestMessage::Check));
+    checks.count()
+}
+
+#[test]
+fn who_is_missed_is_asked_twice_and_then_taken_out() {
+    let mut planner = planner();
+    for viewer in 1..=4 {
+        watch(&mut planner, viewer, RATE * 12 / 10, 0);
+    }
+    run(&mut planner, 300);
+    let mut actions = Vec::new();
+    planner.peer_lost(3, at(310), &mut actions);
+    assert_eq!(checked(&actions, 3), 1);
+    assert_eq!(checked(&run(&mut planner, 605), 3), 0);
+    assert_eq!(checked(&run(&mut planner, 1_005), 3), 1);
+    assert!(planner.plan().contains(3));
+    assert_eq!(checked(&run(&mut planner, 1_020), 3), 0);
+    assert!(!planner.plan().contains(3) && planner.suspects.poll_timeout().is_none());
+}
+
+#[test]
+fn an_answer_to_either_question_is_enough() {
+    for answer_ms in [350, 650] {
+        let mut planner = planner();
+        for viewer in 1..=4 {
+            watch(&mut planner, viewer, RATE * 12 / 10, 0);
+        }
+        run(&mut planner, 300);
+        planner.peer_lost(3, at(310), &mut Vec::new());
+        run(&mut planner, answer_ms);
+        watch(&mut planner, 3, RATE * 12 / 10, answer_ms);
+        run(&mut planner, 3_000);
+        assert!(planner.plan().contains(3));
+    }
+}
+
+#[test]
+fn whom_many_miss_has_less_time_and_is_asked_again_at_once() {
+    let mut planner = planner();
+    for viewer in 1..=4 {
+        watch(&mut planner, viewer, RATE * 12 / 10, 0);
+    }
+    run(&mut planner, 300);
+    let mut actions = Vec::new();
+    for ms in [310, 320, 330, 340] {
+        planner.peer_lost(3, at(ms), &mut actions);
+    }
+    assert_eq!(checked(&actions, 3), 2);
+    assert_eq!(checked(&run(&mut planner, 500), 3), 0);
+    assert!(planner.plan().contains(3));
+    run(&mut planner, 506);
+    assert!(!planner.plan().contains(3));
+}
+
+/// Stripes of the plans for `viewer`, with their versions.
+fn told(actions: &[PlannerAction<u64>], viewer: u64) -> Vec<(u32, Vec<u8>)> {
+    let plan = |action: &PlannerAction<u64>| match &action.message {
+        ForestMessage::Plan(plan) if action.to == viewer => {
+            Some((plan.version, plan.feeds.iter().map(|feed| feed.stripe).collect()))
+        }
+        _ => None,
+    };
+    actions.iter().filter_map(plan).collect()
+}
+
+/// Four viewers, of whom one is told to move at 300 ms; the one and what it was told.
+fn moved(planner: &mut Planner<u64>) -> (u64, u32, Vec<u8>) {
+    for viewer in 1..=4 {
+        watch(planner, viewer, RATE * 12 / 10, 0);
+    }
+    run(planner, 299);
+    let mut actions = Vec::new();
+    planner.handle_message(1, &ForestMessage::Leave, StreamNotice::default(), at(300), &mut actions);
+    let changed = (2..=4).find_map(|viewer| told(&actions, viewer).pop().map(|told| (viewer, told)));
+    let (viewer, (version, stripes)) = changed.expect("somebody was fed by the one that left");
+    (viewer, version, stripes)
+}
+
+#[test]
+fn a_plan_is_told_again_until_it_is_acknowledged() {
+    let mut planner = planner();
+    let (viewer, _, stripes) = moved(&mut planner);
+    let mut repeats = Vec::new();
+    let mut version = 0;
+    for ms in 301..20_000 {
+        for (again, told) in told(&run(&mut planner, ms), viewer) {
+            assert_eq!(told, stripes);
+            repeats.push(ms);
+            version = again;
+        }
+    }
+    assert_eq!(repeats, [700, 1_500, 3_100, 6_300], "waits double, and there is an end");
+    assert!(planner.unacknowledged.poll_timeout().is_none() && version > 0);
+}
+
+#[test]
+fn an_acknowledged_plan_is_not_told_again() {
+    for repeats in [0, 1] {
+        let mut planner = planner();
+        let (viewer, mut version, _) = moved(&mut planner);
+        let ack = |planner: &mut Planner<u64>, version, ms| {
+            let message = ForestMessage::PlanAck { version };
+            planner.handle_message(viewer, &message, StreamNotice::default(), at(ms), &mut Vec::new());
+        };
+        ack(&mut planner, version + 1_000, 350);
+        if repeats == 1 {
+            version = told(&run(&mut planner, 705), viewer).pop().expect("what was not acknowledged").0;
+        }
+        ack(&mut planner, version, 710 * repeats + 360);
+        assert!(told(&run(&mut planner, 20_000), viewer).is_empty());
+    }
+}
+
+#[test]
+fn who_is_gone_is_told_nothing_again() {
+    let mut planner = planner();
+    let (viewer, ..) = moved(&mut planner);
+    planner.handle_message(viewer, &ForestMessage::Leave, StreamNotice::default(), at(310), &mut Vec::new());
+    assert!(told(&run(&mut planner, 20_000), viewer).is_empty());
+}
+
+#[test]
+fn ten_thousand_of_whom_the_weak_come_first_are_soon_near_the_source() {
+    let plan = PlanConfig { stripes: 6, rate_bytes_per_s: RATE, ..PlanConfig::default() };
+    let facts = StreamFacts {
+        epoch: Epoch(0),
+        stripes: plan.stripes,
+        rate_bytes_per_s: RATE,
+        deadline: Duration::from_secs(2),
+    };
+    let config = PlannerConfig { source_upload_bytes_per_s: RATE * 10, plan, facts };
+    let mut planner = Planner::new(CONCERT, 0, config, at(0)).unwrap();
+    let ack = |planner: &mut Planner<u64>, actions: Vec<PlannerAction<u64>>, ms| {
+        for action in actions {
+            if let ForestMessage::Plan(plan) = action.message {
+                let message = ForestMessage::PlanAck { version: plan.version };
+                planner.handle_message(action.to, &message, StreamNotice::default(), at(ms), &mut Vec::new());
+            }
+        }
+    };
+    // Two in every millisecond: 25 % bring half the rate, then 50 % 1.2 times, 20 % 3 times, 5 % 10 times as much.
+    for viewer in 1..=10_000 {
+        let (percent, ms) = (viewer / 100, viewer / 2);
+        let tenths = [(25, 5), (75, 12), (95, 30), (101, 100)].into_iter().find(|&(end, _)| percent < end);
+        let mut actions = watch(&mut planner, viewer, RATE * tenths.unwrap().1 / 10, ms);
+        actions.extend(run(&mut planner, ms));
+        ack(&mut planner, actions, ms);
+    }
+    let mut depths = Vec::new();
+    for second in 6..=40 {
+        let actions = run(&mut planner, second * 1_000);
+        ack(&mut planner, actions, second * 1_000);
+        depths.push(planner.plan().depth_max());
+    }
+    let optimum = planner.plan().depth_optimum();
+    assert_eq!(planner.plan().len(), 10_000);
+    assert!(depths.iter().all(|&depth| depth <= optimum + 1), "{depths:?} of {optimum}");
 }

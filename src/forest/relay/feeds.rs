@@ -41,6 +41,7 @@ impl<P: WirePeer> Relay<P> {
         if self.planner != Some(from) || plan.swarm != self.swarm {
             return;
         }
+        self.send(from, ForestMessage::PlanAck { version: plan.version }, actions);
         let facts = StreamFacts {
             epoch: plan.epoch,
             stripes: plan.stripes,
