@@ -3,6 +3,7 @@
 mod room;
 #[cfg(test)]
 mod tests;
+mod trees;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -17,6 +18,7 @@ use crate::wire::{Feed, ForestMessage, LostParent, Plan, StreamNotice, WirePeer}
 
 use super::relay::StreamFacts;
 use room::Room;
+use trees::Trees;
 
 /// How a [`Planner`] works.
 #[derive(Clone, Debug)]
@@ -71,7 +73,7 @@ pub struct Planner<P: WirePeer> {
     swarm: SwarmId,
     source: P,
     config: PlannerConfig,
-    plan: ForestPlan<P>,
+    plan: Trees<P>,
     version: u32,
     /// Viewers that others miss, until they answer.
     suspects: BTreeMap<P, Suspect>,
@@ -98,6 +100,12 @@ const ANSWER_TIME: Duration = Duration::from_millis(700);
 /// So many viewers that miss one parent are believed at once.
 const REPORTS: u8 = 3;
 
+/// Helpers are in the middle of a talk, and most links are short.
+const HELPER_ANSWER_TIME: Duration = Duration::from_millis(300);
+
+/// Who is expected and has not come after this time has no place any more.
+const EXPECTED: Duration = Duration::from_secs(2);
+
 /// Suspects at a time, at most.
 const SUSPECTS_MAX: usize = 65_536;
 
@@ -118,7 +126,7 @@ impl<P: WirePeer> Planner<P> {
             swarm,
             source,
             config,
-            plan,
+            plan: Trees::new(plan),
             version: 0,
             suspects: BTreeMap::new(),
             strays: BTreeSet::new(),
@@ -132,9 +140,33 @@ impl<P: WirePeer> Planner<P> {
         })
     }
 
+    /// The same for a stream of a group: viewers are seated as [`HelperPlan`](super::plan::HelperPlan) says. To be called
+    /// before anybody has come.
+    pub(crate) fn with_helpers(mut self) -> Self {
+        self.plan.use_helpers(self.config.source_upload_bytes_per_s);
+        self
+    }
+
     /// The plan.
     pub fn plan(&self) -> &ForestPlan<P> {
-        &self.plan
+        self.plan.forest()
+    }
+
+    /// Whether the viewer has a place.
+    pub(crate) fn contains(&self, viewer: P) -> bool {
+        self.plan.contains(viewer)
+    }
+
+    /// Where there are helpers: who is expected to come soon, with what it can spend on others. Whoever is named here and has
+    /// come has that upload from now on.
+    pub(crate) fn expect(
+        &mut self,
+        expected: &[(P, u64)],
+        now: Instant,
+        actions: &mut Vec<PlannerAction<P>>,
+    ) {
+        self.plan.expect(expected, now + EXPECTED, &mut self.changes);
+        self.tell_changes(&[], actions);
     }
 
     /// Takes a message of a viewer; `notice` is the state of the stream, for those who come after its end. Messages that are
@@ -180,15 +212,18 @@ impl<P: WirePeer> Planner<P> {
         if self.tick_at <= now {
             self.tick_at = now + REBALANCE;
             let is_scarce = self.config.plan.reserve_slots > 0;
-            let is_deep = is_scarce && self.plan.depth_max() > self.plan.depth_optimum() + 1;
+            let is_deep = is_scarce && self.plan.depth_max() > self.plan.forest().depth_optimum() + 1;
             let moves = MOVES_MIN + self.plan.len() / 100 + if is_deep { MOVES_DEEP } else { 0 };
             self.plan.rebalance(moves, &mut self.changes);
             self.call_back_strays();
             self.room.forget_silent(now);
         }
+        if self.plan.expected_until().is_some_and(|at| at <= now) {
+            self.plan.forget_expected(now, &mut self.changes);
+        }
         let mut admitted = Vec::new();
         if self.room.poll_timeout().is_some_and(|at| at <= now) {
-            admitted = self.room.admit(now, &mut self.plan, &mut self.changes);
+            admitted = self.room.admit(now, self.plan.forest_mut(), &mut self.changes);
             self.note_joined(admitted.len() as u64);
         }
         self.tell_changes(&admitted, actions);
@@ -199,7 +234,8 @@ impl<P: WirePeer> Planner<P> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let suspects = self.suspects.values().map(|suspect| suspect.until).min();
         let tick = (!self.plan.is_empty() || !self.room.is_empty()).then_some(self.tick_at);
-        suspects.into_iter().chain(tick).chain(self.room.poll_timeout()).min()
+        let expected = self.plan.expected_until();
+        suspects.into_iter().chain(tick).chain(self.room.poll_timeout()).chain(expected).min()
     }
 
     /// A peer's link failed: if it is a viewer it is asked whether it lives, and taken out if it does not answer within
@@ -337,7 +373,8 @@ impl<P: WirePeer> Planner<P> {
             return;
         }
         if self.suspects.len() < SUSPECTS_MAX {
-            self.suspects.insert(peer, Suspect { until: now + ANSWER_TIME, reports });
+            let time = if self.plan.has_helpers() { HELPER_ANSWER_TIME } else { ANSWER_TIME };
+            self.suspects.insert(peer, Suspect { until: now + time, reports });
             actions.push(PlannerAction { to: peer, message: ForestMessage::Check, class: Class::Control });
         }
     }
