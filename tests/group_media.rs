@@ -142,7 +142,8 @@ fn a_mesh_that_becomes_a_forest_loses_nothing() {
     for node in 1..4 {
         for (from, track) in shows {
             let got = got(&stage, node, from, track);
-            assert!(whole(got.clone(), 0..300), "{track:?} at {node}: {} frames", got.len());
+            let lost: Vec<_> = (0..300).filter(|number| !got.contains(number)).collect();
+            assert!(whole(got, 0..300), "{track:?} at {node} lacks {lost:?}");
         }
     }
 }

@@ -75,7 +75,9 @@ impl<P: WirePeer> Engine<P> {
         let (keyframe, captured) = (options.keyframe, options.captured);
         let options = PublishOptions { keyframe, captured, ..PublishOptions::default() };
         let mut number = 0;
+        let backlog = self.egress.queued_bytes();
         self.with_livestream(id.tag(), |stream, now, actions| {
+            stream.note_backlog(backlog);
             let sequence = stream.publish(state, payload, options, now, actions).sequence;
             number = crate::authority::LivestreamTracks::frame_number(sequence);
         });
@@ -175,6 +177,11 @@ impl<P: WirePeer> Engine<P> {
             }
             StreamOrder::SetRedundancy { id, percent } => {
                 return self.with_livestream(id.tag(), |stream, _, _| stream.set_redundancy(percent));
+            }
+            StreamOrder::Expect { id, viewers } => {
+                return self.with_livestream(id.tag(), |stream, now, actions| {
+                    stream.expect(&viewers, now, actions);
+                });
             }
             StreamOrder::SetUpload { id, bytes_per_s } => {
                 return self.with_livestream(id.tag(), |stream, now, actions| {

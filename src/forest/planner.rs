@@ -5,6 +5,7 @@ mod room;
 mod suspects;
 #[cfg(test)]
 mod tests;
+mod trees;
 mod unacknowledged;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use super::relay::StreamFacts;
 use audience::Audience;
 use room::Room;
 use suspects::{SUSPECTS_MAX, Suspects, Verdict};
+use trees::Trees;
 use unacknowledged::Unacknowledged;
 
 /// How a [`Planner`] works.
@@ -77,7 +79,7 @@ pub struct Planner<P: WirePeer> {
     swarm: SwarmId,
     source: P,
     config: PlannerConfig,
-    plan: ForestPlan<P>,
+    plan: Trees<P>,
     version: u32,
     suspects: Suspects<P>,
     unacknowledged: Unacknowledged<P>,
@@ -94,6 +96,12 @@ pub struct Planner<P: WirePeer> {
 
 /// A suspect that does not answer in this time is taken out.
 const ANSWER_TIME: Duration = Duration::from_millis(700);
+
+/// Helpers are in the middle of a talk, and most links are short.
+const HELPER_ANSWER_TIME: Duration = Duration::from_millis(300);
+
+/// Who is expected and has not come after this time has no place any more.
+const EXPECTED: Duration = Duration::from_secs(2);
 
 /// How often the plan is improved, and by how many links at a time at least.
 const REBALANCE: Duration = Duration::from_secs(1);
@@ -114,7 +122,7 @@ impl<P: WirePeer> Planner<P> {
             swarm,
             source,
             config,
-            plan,
+            plan: Trees::new(plan),
             version: 0,
             suspects: Suspects::new(),
             unacknowledged: Unacknowledged::new(),
@@ -129,9 +137,33 @@ impl<P: WirePeer> Planner<P> {
         })
     }
 
+    /// The same for a stream of a group: viewers are seated as [`HelperPlan`](super::plan::HelperPlan) says. To be called
+    /// before anybody has come.
+    pub(crate) fn with_helpers(mut self) -> Self {
+        self.plan.use_helpers(self.config.source_upload_bytes_per_s);
+        self
+    }
+
     /// The plan.
     pub fn plan(&self) -> &ForestPlan<P> {
-        &self.plan
+        self.plan.forest()
+    }
+
+    /// Whether the viewer has a place.
+    pub(crate) fn contains(&self, viewer: P) -> bool {
+        self.plan.contains(viewer)
+    }
+
+    /// Where there are helpers: who is expected to come soon, with what it can spend on others. Whoever is named here and has
+    /// come has that upload from now on.
+    pub(crate) fn expect(
+        &mut self,
+        expected: &[(P, u64)],
+        now: Instant,
+        actions: &mut Vec<PlannerAction<P>>,
+    ) {
+        self.plan.expect(expected, now + EXPECTED, &mut self.changes);
+        self.tell_changes(&[], actions);
     }
 
     /// Takes a message of a viewer; `notice` is the state of the stream, for those who come after its end. Messages that are
@@ -180,13 +212,17 @@ impl<P: WirePeer> Planner<P> {
         if self.tick_at <= now {
             self.tick_at = now + REBALANCE;
             let is_scarce = self.config.plan.reserve_slots > 0;
-            let is_deep = self.plan.depth_max() > self.plan.depth_optimum() + 1;
+            let is_deep =
+                !self.plan.has_helpers() && self.plan.depth_max() > self.plan.forest().depth_optimum() + 1;
             let deep =
                 if is_scarce { MOVES_DEEP } else { (self.plan.len() / 25).clamp(MOVES_DEEP, MOVES_DEEP_MAX) };
             let moves = MOVES_MIN + self.plan.len() / 100 + if is_deep { deep } else { 0 };
             self.plan.rebalance(moves, &mut self.changes);
             self.call_back_strays();
             self.room.forget_silent(now);
+        }
+        if self.plan.expected_until().is_some_and(|at| at <= now) {
+            self.plan.forget_expected(now, &mut self.changes);
         }
         while let Some((viewer, stripes)) = self.unacknowledged.pop_due(now) {
             for stripe in stripes {
@@ -197,7 +233,7 @@ impl<P: WirePeer> Planner<P> {
         }
         let mut admitted = Vec::new();
         if self.room.poll_timeout().is_some_and(|at| at <= now) {
-            admitted = self.room.admit(now, &mut self.plan, &mut self.changes);
+            admitted = self.room.admit(now, self.plan.forest_mut(), &mut self.changes);
             for &peer in &admitted {
                 self.audience.came(peer, self.plan.len());
             }
@@ -210,12 +246,14 @@ impl<P: WirePeer> Planner<P> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let tick = (!self.plan.is_empty() || !self.room.is_empty()).then_some(self.tick_at);
         let repeats = self.unacknowledged.poll_timeout();
+        let expected = self.plan.expected_until();
         self.suspects
             .poll_timeout()
             .into_iter()
             .chain(repeats)
             .chain(tick)
             .chain(self.room.poll_timeout())
+            .chain(expected)
             .min()
     }
 
@@ -338,7 +376,8 @@ impl<P: WirePeer> Planner<P> {
     }
 
     fn suspect(&mut self, peer: P, now: Instant, actions: &mut Vec<PlannerAction<P>>) {
-        if peer != self.source && self.plan.contains(peer) && self.suspects.note(peer, ANSWER_TIME, now) {
+        let answer_time = if self.plan.has_helpers() { HELPER_ANSWER_TIME } else { ANSWER_TIME };
+        if peer != self.source && self.plan.contains(peer) && self.suspects.note(peer, answer_time, now) {
             ask_whether_it_lives(peer, actions);
         }
     }

@@ -189,7 +189,8 @@ pub struct Relay<P: WirePeer> {
     lost: Vec<LostParent<P>>,
     parity_debt: u32,
     redundancy_percent: u16,
-    chases_across_stripes: bool,
+    /// What this node spends on this stream and others of its group, in bytes a second, if there are such.
+    shared_upload: Option<u64>,
     last_delivery: Option<(Instant, Instant)>,
     active_since: Option<Instant>,
     lagged: Vec<Range<u64>>,
@@ -305,7 +306,7 @@ impl<P: WirePeer> Relay<P> {
             lost: Vec::new(),
             parity_debt: 0,
             redundancy_percent: 100,
-            chases_across_stripes: false,
+            shared_upload: None,
             last_delivery: None,
             active_since: None,
             lagged: Vec::new(),
@@ -510,10 +511,16 @@ impl<P: WirePeer> Relay<P> {
         self.redundancy_percent = percent.clamp(100, 300);
     }
 
-    /// From now on a chunk that comes from the source shows what was lost on the other stripes that the source feeds, too.
-    /// Repair begins earlier, and now and then too early.
-    pub fn chase_across_stripes(&mut self) {
-        self.chases_across_stripes = true;
+    /// This is one of several streams of a group, which share so much upload, in bytes a second. The plan knows best how it
+    /// is divided, and repair begins earlier, now and then too early: people talk.
+    pub fn share_upload(&mut self, all_bytes_per_s: u64) {
+        self.shared_upload = Some(all_bytes_per_s);
+        self.config.keyframe_interval = self.config.keyframe_interval.min(KEYFRAME_INTERVAL_SHARED);
+    }
+
+    /// Whether this is one of the streams of a group.
+    fn is_shared(&self) -> bool {
+        self.shared_upload.is_some()
     }
 
     /// Whether anybody is fed here.
@@ -584,7 +591,12 @@ impl<P: WirePeer> Relay<P> {
         let rate = facts.rate_bytes_per_s;
         let burst = Duration::from_millis(250);
         self.set_serve_budget(now);
-        self.repair_budget = Some(Bucket::new((rate / 2).max(20_000), burst, 64 * 1_500, now));
+        self.repair_budget = Some(if self.is_shared() {
+            // Where all relay as much as they can, haste makes what is late later.
+            Bucket::new((rate / 16).max(12_000), burst, 24 * 1_500, now)
+        } else {
+            Bucket::new((rate / 2).max(20_000), burst, 64 * 1_500, now)
+        });
         self.stripes = (0..facts.stripes).map(|_| Stripe::new(now)).collect();
         self.tracks.clear();
         self.missing.clear();
@@ -635,9 +647,13 @@ impl<P: WirePeer> Relay<P> {
     /// How many (child, stripe) pairs the upload carries. A little more than a plan hands out, for those who lost
     /// their parent.
     fn slots(&self) -> usize {
+        self.slots_of(self.load.upload_bytes_per_s.unwrap_or(self.config.upload_bytes_per_s))
+    }
+
+    fn slots_of(&self, upload: u64) -> usize {
         let Some(facts) = &self.facts else { return 0 };
-        let upload = self.load.upload_bytes_per_s.unwrap_or(self.config.upload_bytes_per_s);
-        let all = u128::from(upload) * u128::from(facts.stripes) * SLOT_PERCENT;
+        let percent = if self.is_shared() { SLOT_PERCENT_SHARED } else { SLOT_PERCENT };
+        let all = u128::from(upload) * u128::from(facts.stripes) * percent;
         let each = u128::from(facts.rate_bytes_per_s.max(1)) * 100;
         usize::try_from(all / each).unwrap_or(usize::MAX).min(SLOTS_MAX)
     }
@@ -647,8 +663,14 @@ impl<P: WirePeer> Relay<P> {
     }
 }
 
+/// How often the streams of a group may be asked for keyframes: newcomers begin with one, and do not fetch what was before.
+const KEYFRAME_INTERVAL_SHARED: Duration = Duration::from_millis(400);
+
 /// How much of the upload is given out, in percent: repair needs some, too.
 const SLOT_PERCENT: u128 = 90;
+
+/// The same in a group, which shares out less than all of it beforehand.
+const SLOT_PERCENT_SHARED: u128 = 95;
 
 /// (Child, stripe) pairs, at most: each costs a send for every chunk of the stripe.
 const SLOTS_MAX: usize = 4_096;

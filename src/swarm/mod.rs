@@ -76,6 +76,8 @@ pub(crate) enum StreamOrder<P> {
     Watch { id: SwarmId, options: WatchOptions<P>, node_upload: u64 },
     /// Spend this much on it, in bytes a second.
     SetUpload { id: SwarmId, bytes_per_s: u64 },
+    /// Expect these to receive it, each of whom can spend so much on passing it on, in bytes a second.
+    Expect { id: SwarmId, viewers: Vec<(P, u64)> },
     /// Send so much of it, parity included, in percent.
     SetRedundancy { id: SwarmId, percent: u16 },
     /// Neither publish nor receive it any more.

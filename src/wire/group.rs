@@ -115,6 +115,10 @@ pub struct MediaProfile {
     pub voice: u8,
     /// When it began to speak last, in the group's time; 0: never.
     pub turn_us: u64,
+    /// What it may spend on media, in bytes a second.
+    pub upload_bytes_per_s: u64,
+    /// The claim of the newest screen of which it has sent something; 0: of none.
+    pub screen_us: u64,
 }
 
 /// The screen on its way from one participant to another.
@@ -401,6 +405,8 @@ fn put_profile<P: WirePeer>(out: &mut impl Put, profile: &Profile<P>) {
         out.put_varint(media.video_openings.into());
         out.put_u8(media.voice);
         out.put_varint(media.turn_us);
+        out.put_varint(media.upload_bytes_per_s);
+        out.put_varint(media.screen_us);
     }
 }
 
@@ -438,6 +444,8 @@ fn read_profile<P: WirePeer>(reader: &mut Reader<'_>) -> Result<Profile<P>, Wire
             video_openings: read_u32(reader)?,
             voice: reader.u8()?,
             turn_us: read_stamp(reader)?,
+            upload_bytes_per_s: reader.varint()?,
+            screen_us: read_stamp(reader)?,
         })
     } else {
         None

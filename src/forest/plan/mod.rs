@@ -3,6 +3,7 @@
 mod batch;
 mod change;
 mod config;
+mod helpers;
 mod improve;
 mod place;
 mod queries;
@@ -15,6 +16,7 @@ use alloc::vec::Vec;
 use smallvec::SmallVec;
 
 pub use config::{PlanChange, PlanConfig, PlanError, PlanMode, PlanStats, stripes_for};
+pub(crate) use helpers::{HELPER_USE_PERCENT, HelperPlan};
 use slab::Slab;
 
 use crate::id::PeerId;

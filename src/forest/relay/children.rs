@@ -38,7 +38,14 @@ impl<P: WirePeer> Relay<P> {
             self.tracks.keys().filter_map(|&track| Some((track, self.live_end(track)?))).collect();
         let (slots, mut taken) = (self.slots(), self.children_count());
         // Whoever makes room for those whom the plan sends is still on the way out.
-        let planned_slots = if slots == 0 { 0 } else { slots + slots / 4 + 2 };
+        let planned_slots = match self.shared_upload {
+            // Plans of a group may know sooner than this node how its upload is divided.
+            Some(all) => self.slots_of(all),
+            None if slots == 0 => 0,
+            None => slots + slots / 4 + 2,
+        };
+        // Whoever has lost its parent is taken in at once, even if that is a little too much until the plan has changed.
+        let slots = if self.is_shared() && slots > 0 { slots + slots / 4 + 2 } else { slots };
         let overloaded = self.is_overloaded();
         let mut accepted = 0u16;
         let mut refused = 0u16;

@@ -218,6 +218,12 @@ impl<P: WirePeer> Relay<P> {
             let path = paths.next().unwrap_or_default();
             let expected = self.stripes[index].parent == Some(from)
                 || self.stripes[index].candidate.is_some_and(|candidate| candidate.peer == from);
+            let stripe = &self.stripes[index];
+            let has_another = stripe.lost.is_none() && stripe.parent.is_some_and(|parent| parent != from);
+            if self.is_shared() && has_another && attached.tracks.is_empty() && !self.tracks.is_empty() {
+                // It has nothing yet itself: it is asked again.
+                continue;
+            }
             if expected {
                 let fed = from == self.source || path.last() == Some(&self.source);
                 self.from_beginning |=
@@ -228,7 +234,7 @@ impl<P: WirePeer> Relay<P> {
                 self.send(from, ForestMessage::Detach { stripes: 1 << index }, actions);
             }
         }
-        let is_scarce = self.is_scarce();
+        let is_scarce = self.is_scarce() || self.is_shared();
         for index in stripes_of(asked & !attached.accepted, count) {
             let stripe = &mut self.stripes[index];
             for &peer in &attached.redirects {
@@ -331,11 +337,14 @@ impl<P: WirePeer> Relay<P> {
         stripe.retry_at = None;
         stripe.tried.clear();
         if is_new {
-            stripe.delay_us = 0;
+            (stripe.delay_us, stripe.delay_peak_us) = (0, 0);
             stripe.slow = 0;
             stripe.left = false;
         }
         let lost = stripe.lost.take();
+        stripe.handed_over = previous
+            .filter(|_| self.shared_upload.is_some() && is_new && lost.is_none())
+            .map(|peer| (peer, now));
         if let Some(previous) = previous.filter(|_| is_new) {
             self.send(previous, ForestMessage::Detach { stripes: 1 << index }, actions);
         }
@@ -408,7 +417,7 @@ impl<P: WirePeer> Relay<P> {
     }
 
     pub(super) fn candidate_failed(&mut self, index: usize, now: Instant, actions: &mut Vec<RelayAction<P>>) {
-        let is_scarce = self.is_scarce();
+        let is_scarce = self.is_scarce() || self.is_shared();
         let stripe = &mut self.stripes[index];
         let Some(candidate) = stripe.candidate.take() else { return };
         if !stripe.tried.contains(&candidate.peer) {
@@ -447,6 +456,13 @@ impl<P: WirePeer> Relay<P> {
                 // A slow parent is better than none.
                 stripe.lost = None;
                 stripe.tried.clear();
+                return;
+            }
+            if self.shared_upload.is_some() && stripe.parent.is_some() && !banned {
+                // There is nobody else: it is asked again and again.
+                stripe.lost = None;
+                stripe.tried.clear();
+                (stripe.probed, stripe.heard) = (None, now);
                 return;
             }
             stripe.retry_at = Some(now + RETRY);

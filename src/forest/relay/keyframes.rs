@@ -14,7 +14,9 @@ impl<P: WirePeer> Relay<P> {
     /// Nobody could give the running group so far: the next keyframe will do as well.
     pub(super) fn want_first_picture(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         let waits = |(id, track): (&u8, &Track<P>)| {
-            track.chases && !track.log.has_started() && self.wants.tracks & bit(*id) != 0
+            (track.chases || self.is_shared())
+                && !track.log.has_started()
+                && self.wants.tracks & bit(*id) != 0
         };
         let waits = self.tracks.iter().map(|(id, track)| (id, &**track)).any(waits);
         self.picture_at = waits.then(|| now + self.config.keyframe_interval);

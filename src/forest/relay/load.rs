@@ -185,6 +185,8 @@ impl<P: WirePeer> Relay<P> {
         } else {
             stripe.delay_us - stripe.delay_us / 8 + delay_us / 8
         };
+        stripe.delay_peak_us =
+            delay_us.max(stripe.delay_peak_us - stripe.delay_peak_us.saturating_sub(delay_us) / 16);
     }
 
     /// The next looks tell the planner what this node can spend.

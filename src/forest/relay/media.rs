@@ -66,6 +66,13 @@ const SEAL_BYTES_MAX: usize = 5 + 1 + 1 + Signature::BYTES_MAX;
 /// The length of a piece of a seal.
 const SEAL_LENGTH_BYTES: usize = 2;
 
+/// Where each frame has parity of its own: a frame is cut into so many pieces, but not smaller ones.
+const PIECES_FINE: usize = 8;
+const PIECE_BYTES_MIN: usize = 500;
+
+/// What a former parent has sent comes within this time.
+const HANDED_OVER: Duration = Duration::from_millis(300);
+
 /// Forgers remembered, at most.
 const BANNED_MAX: usize = 32;
 
@@ -108,8 +115,9 @@ impl<P: WirePeer> Relay<P> {
         let bytes_max = self.config.retained_bytes_max;
         let offset_ms = self.stream_us(publish.captured) / 1_000;
         let bodies = self.cut(&publish.payload);
+        let is_protected = !self.is_shared() || bodies.len() == 1 || self.is_idle() && !publish.keyframe;
         let scheme = if Scheme::ReedSolomon.is_available() { Scheme::ReedSolomon } else { Scheme::Xor };
-        let parity = self.parity_of(scheme, &bodies);
+        let parity = if is_protected { self.parity_of(scheme, &bodies) } else { Vec::new() };
         let track = self.tracks.entry(publish.track).or_insert_with(|| Track::new(bytes_max));
         let sequence = track.next_sequence;
         track.next_sequence += 1;
@@ -156,7 +164,9 @@ impl<P: WirePeer> Relay<P> {
         let parity = self.redundancy_percent > 100;
         let room = self.chunk_bytes_max() - if parity { PARITY_EXTRA_BYTES_MAX } else { 0 };
         let (len, piece) = (payload.len(), self.seal_piece_max());
-        let mut count = len.div_ceil(room).clamp(1, CHUNKS_MAX);
+        // With smaller pieces parity costs less than their headers.
+        let finest = if parity && self.is_shared() { (len / PIECE_BYTES_MIN).min(PIECES_FINE) } else { 0 };
+        let mut count = len.div_ceil(room).max(finest).clamp(1, CHUNKS_MAX);
         let (mut sealed, mut whole) = (0, 0);
         while self.seals.is_some() {
             // Each chunk more makes the seal longer.
@@ -269,7 +279,7 @@ impl<P: WirePeer> Relay<P> {
         self.stats.chunks_received += 1;
         let index = self.stripe_of(chunk.number);
         let is_parent = self.stripes.get(index).is_some_and(|stripe| stripe.parent == Some(from));
-        let known = is_parent || self.is_fed_by(from);
+        let known = is_parent || self.is_fed_by(from, now);
         let ahead_ms =
             self.knows_clock() && u64::from(chunk.captured_ms) > self.stream_ms(now) + CLOCK_SLACK_MS;
         let log = self.tracks.get(&chunk.track).map(|track| &track.log);
@@ -317,11 +327,13 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 
-    /// Whether the peer feeds this node in any stripe, or was asked to.
-    fn is_fed_by(&self, from: P) -> bool {
+    /// Whether the peer feeds this node in any stripe, was asked to, or did until a moment ago.
+    fn is_fed_by(&self, from: P, now: Instant) -> bool {
         let mut stripes = self.stripes.iter();
         stripes.any(|stripe| {
-            stripe.parent == Some(from) || stripe.candidate.is_some_and(|candidate| candidate.peer == from)
+            let did = stripe.handed_over.is_some_and(|(peer, at)| peer == from && now - at < HANDED_OVER);
+            did || stripe.parent == Some(from)
+                || stripe.candidate.is_some_and(|candidate| candidate.peer == from)
         })
     }
 
@@ -390,7 +402,9 @@ impl<P: WirePeer> Relay<P> {
                 return;
             }
         }
-        let missing = self.found(chunk.track, chunk.number);
+        // What was only looked out for has come in time.
+        let missing =
+            self.found(chunk.track, chunk.number).filter(|missing| missing.history || missing.tries > 0);
         match missing {
             Some(missing) if missing.history => {
                 self.stats.chunks_caught_up += 1;
@@ -472,7 +486,7 @@ impl<P: WirePeer> Relay<P> {
         actions: &mut Vec<RelayAction<P>>,
     ) {
         let stripes = self.stripes.len() as u64;
-        let asked_for = self.missing.contains_key(&(chunk.track, chunk.number));
+        let asked_for = self.is_asked_for(chunk.track, chunk.number);
         // Not one that the application has turned on meanwhile.
         let is_new = self.later & bit(chunk.track) == 0
             && self.tracks.get(&chunk.track).is_none_or(|track| track.chases);
@@ -513,8 +527,9 @@ impl<P: WirePeer> Relay<P> {
             return;
         }
         stripe.set_edge(chunk.track, chunk.number + stripes);
-        if self.chases_across_stripes {
+        if self.is_shared() {
             self.miss_passed_over(index, chunk, now);
+            self.expect_rest(chunk, now);
         }
         // Of a track of which only keyframes are wanted, gaps are no news.
         if chunk.number == next || !self.subtree_wants(index, chunk.track) {

@@ -67,6 +67,17 @@ const UNDER_WAY: Duration = Duration::from_millis(40);
 /// What was sent later may come so much earlier.
 const REORDERING: Duration = Duration::from_millis(4);
 
+/// Whoever begins to receive a track of a group fetches so many chunks of it at most, and else waits for a keyframe. That is
+/// asked for when the others who begin with it have had time to come, too.
+const GROUP_SHARED_MAX: u64 = 2;
+const PICTURE_GATHER: Duration = Duration::from_millis(100);
+
+/// Chunks that are later by this than any other was lately are missed.
+const LATENESS: Duration = Duration::from_millis(10);
+
+/// How much sooner another peer must answer than a stripe's parent to be asked in its place.
+const NEARER: Duration = Duration::from_millis(15);
+
 /// How far back a gap is chased, in chunks of a stripe.
 const GAP_MAX: u64 = 512;
 
@@ -87,6 +98,7 @@ impl<P: WirePeer> Relay<P> {
         let patience_ms = self.facts.map_or(0, |facts| facts.deadline.as_millis() as u64);
         let patient_until_ms = self.stream_ms(now) + patience_ms;
         let begins = !self.tracks.values().any(|track| track.log.has_started());
+        let is_shared = self.is_shared();
         for position in positions {
             let is_known = self.tracks.contains_key(&position.track);
             let track = self.track(position.track);
@@ -94,6 +106,14 @@ impl<P: WirePeer> Relay<P> {
                 track.log.be_patient_until(patient_until_ms);
                 track.chases &= begins || track.start.is_some();
             }
+            let is_long =
+                position.group.is_none_or(|group| position.end.saturating_sub(group) > GROUP_SHARED_MAX);
+            if is_shared && track.chases && track.start.is_none() && !track.log.has_started() && is_long {
+                // All who begin to receive it would fetch the same of one.
+                track.chases = false;
+                self.picture_at.get_or_insert(now + PICTURE_GATHER);
+            }
+            let track = self.track(position.track);
             let first = first_of_stripe(position.end, index as u64, stripes);
             let waits = track.chases && !track.log.has_started();
             let skips = position.group.filter(|&group| track.note_group(from, group));
@@ -113,7 +133,7 @@ impl<P: WirePeer> Relay<P> {
                 Some(next) => {
                     let from = next.max(first.saturating_sub(GAP_MAX * stripes));
                     // What a parent has sent already may be on its way.
-                    let at = if is_new { now } else { now + UNDER_WAY };
+                    let at = if is_new && !self.is_handed_over(index) { now } else { now + UNDER_WAY };
                     for number in
                         (first_of_stripe(from, index as u64, stripes)..first).step_by(stripes as usize)
                     {
@@ -139,6 +159,11 @@ impl<P: WirePeer> Relay<P> {
             }
         }
         news
+    }
+
+    /// In a group, whether a stripe has come from another parent until now: it still sends for a while.
+    fn is_handed_over(&self, index: usize) -> bool {
+        self.stripes[index].handed_over.is_some()
     }
 
     /// Notes the history to be asked for, of those stripes whose beginning is known.
@@ -228,10 +253,40 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 
+    /// A frame begins to come: of each of its other chunks it is known when it should be here.
+    pub(super) fn expect_rest(&mut self, chunk: &Chunk, now: Instant) {
+        let first = chunk.number - u64::from(chunk.index);
+        let captured = self.local_time(chunk.captured_ms.into());
+        for number in (first..first + u64::from(chunk.data)).filter(|&number| number != chunk.number) {
+            let other = self.stripe_of(number);
+            let stripe = &self.stripes[other];
+            let fed = stripe.parent.is_some() && stripe.candidate.is_none() && stripe.delay_us > 0;
+            let open = stripe.edge(chunk.track).is_some_and(|next| next <= number);
+            if !(fed && open && self.subtree_wants(other, chunk.track)) {
+                continue;
+            }
+            let due = captured + Duration::from_micros(stripe.delay_peak_us.into()) + LATENESS;
+            self.miss_from(chunk.track, number, false, due.max(now + REORDERING));
+        }
+    }
+
+    /// Whether somebody was asked for the chunk.
+    pub(super) fn is_asked_for(&self, track: u8, number: u64) -> bool {
+        self.missing.get(&(track, number)).is_some_and(|missing| missing.history || missing.tries > 0)
+    }
+
     /// Notes that a chunk is missed, to be asked for from `at` on.
     fn miss_from(&mut self, track: u8, number: u64, history: bool, at: Instant) {
         let key = (track, number);
-        if self.missing.len() >= MISSING_MAX || self.missing.contains_key(&key) {
+        if let Some(missing) = self.missing.get_mut(&key) {
+            // What was only looked out for is now known to be missed.
+            if missing.tries == 0 && !missing.history && at < missing.asked {
+                missing.asked = at;
+                self.missing_at.set(key, Some(at));
+            }
+            return;
+        }
+        if self.missing.len() >= MISSING_MAX {
             return;
         }
         let Some(state) = self.tracks.get(&track) else { return };
@@ -358,7 +413,19 @@ impl<P: WirePeer> Relay<P> {
             }
         }
         let own = self.stripes.get(stripe)?.parent;
-        if tries < OWN_TRIES && own.is_some() {
+        if self.is_shared() && matches!(tries, 0 | 4 | 6 | 8) {
+            // All receive the same at about the same time, and an answer from nearby is soon there.
+            let parents = self.stripes.iter().filter_map(|stripe| stripe.parent);
+            let fits = parents.filter(|peer| !self.banned.contains(peer));
+            let rtt = |peer: P| self.peers.get(&peer).map_or(RTT_GUESS, |peer| peer.rtt);
+            let nearest = fits.min_by_key(|&peer| rtt(peer));
+            let nearest = nearest.filter(|&peer| own.is_none_or(|own| rtt(peer) + NEARER < rtt(own)));
+            if nearest.is_some() {
+                return nearest;
+            }
+        }
+        let own_tries = if self.is_shared() { OWN_TRIES * 2 } else { OWN_TRIES };
+        if tries < own_tries && own.is_some() {
             return own;
         }
         let mut parents: SmallVec<[P; 16]> = SmallVec::new();
@@ -445,6 +512,10 @@ impl<P: WirePeer> Relay<P> {
             let known = self.tracks.get(&id).is_some_and(|track| number >= track.log.end());
             let edge = self.stripes.get(self.stripe_of(number)).and_then(|stripe| stripe.edge(id));
             let coming = coming || edge.is_some_and(|edge| number >= edge);
+            // Whoever is fed by another asks that one next, and has it sooner than from here.
+            let stripe = self.stripes.get(self.stripe_of(number));
+            let is_fed = stripe.is_some_and(|stripe| stripe.children.iter().any(|child| child.peer == to));
+            let (coming, known) = if self.is_shared() && !is_fed { (false, false) } else { (coming, known) };
             if coming && (self.owed.len() < OWED_MAX || self.owed.contains_key(&key)) {
                 let waiting = self.owed.entry(key).or_insert_with(|| smallvec![]);
                 if waiting.len() < 8 && !waiting.contains(&to) {

@@ -25,7 +25,22 @@ const SETTLE_STEP: Duration = Duration::from_millis(200);
 /// A source that is active and publishes nothing says so this often.
 const STALL_REPEAT: Duration = Duration::from_millis(500);
 
+/// The same in a group where others relay: there somebody waits for the next word.
+const STALL_REPEAT_SHARED: Duration = Duration::from_millis(60);
+const BELIEVED_SHARED: Duration = Duration::from_millis(110);
+
 impl<P: WirePeer> Relay<P> {
+    fn stall_repeat(&self) -> Duration {
+        let mut children = self.stripes.iter().flat_map(|stripe| &stripe.children);
+        let is_relayed = self.is_shared() && children.any(|child| child.feeds > 0);
+        if is_relayed { STALL_REPEAT_SHARED } else { STALL_REPEAT }
+    }
+
+    /// Whether a peer relays a stream of a group.
+    fn is_helper(&self, parent: P) -> bool {
+        self.is_shared() && parent != self.source
+    }
+
     /// Looks for silent parents and candidates that do not answer.
     pub(super) fn check_stripes(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         self.check_at = None;
@@ -80,7 +95,13 @@ impl<P: WirePeer> Relay<P> {
             self.stripes[index].probed = Some(now);
             return self.ask(parent, 1 << index, now, actions);
         };
-        if silent >= stripe.silence() && now - probed >= self.answer_time(parent) {
+        // In a group another parent is sought meanwhile: this one stays until there is one.
+        let is_dead = if self.is_helper(parent) {
+            silent >= stripe.helper_silence()
+        } else {
+            silent >= stripe.silence() && now - probed >= self.answer_time(parent)
+        };
+        if is_dead {
             self.stats.failovers += 1;
             self.parent_failed(index, now, actions);
         }
@@ -94,7 +115,9 @@ impl<P: WirePeer> Relay<P> {
 
     /// A source that publishes nothing for a while says so, lest its children take it for dead.
     pub(super) fn check_publishing(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
-        if self.notice.state != ACTIVE || now < self.quiet_at() || now - self.stalled_said < STALL_REPEAT / 8
+        if self.notice.state != ACTIVE
+            || now < self.quiet_at()
+            || now - self.stalled_said < self.stall_repeat() / 8
         {
             return;
         }
@@ -118,7 +141,7 @@ impl<P: WirePeer> Relay<P> {
         let gap =
             Duration::from_micros(u64::from(self.publish_gap_us) * 2).clamp(SILENCE_MIN / 2, SILENCE_MAX / 4);
         let after = if self.stalled_said > self.sent_at {
-            self.stalled_said + STALL_REPEAT
+            self.stalled_said + self.stall_repeat()
         } else {
             self.sent_at + gap
         };
@@ -132,10 +155,11 @@ impl<P: WirePeer> Relay<P> {
         now: Instant,
         actions: &mut Vec<RelayAction<P>>,
     ) {
+        let believed = if self.is_helper(from) { BELIEVED_SHARED } else { BELIEVED };
         for index in stripes_of(stripes, self.stripes.len()) {
             let stripe = &mut self.stripes[index];
             if stripe.parent == Some(from) {
-                stripe.believed_until = now + BELIEVED;
+                stripe.believed_until = now + believed;
                 stripe.stalled = true;
                 self.tell_stalled(index, actions);
                 self.miss_holes(index, now);
@@ -172,7 +196,12 @@ impl<P: WirePeer> Relay<P> {
                     Some(probed) => {
                         let answered =
                             stripe.parent.map_or(probed, |parent| probed + self.answer_time(parent));
-                        answered.max(stripe.heard + stripe.silence())
+                        let is_helper = stripe.parent.is_some_and(|parent| self.is_helper(parent));
+                        if is_helper {
+                            stripe.heard + stripe.helper_silence()
+                        } else {
+                            answered.max(stripe.heard + stripe.silence())
+                        }
                     }
                     None => stripe.heard + stripe.doubt(),
                 };
@@ -216,6 +245,11 @@ impl<P: Copy + Eq> super::Stripe<P> {
 
     /// From here on a parent that has not answered is taken for dead: three intervals and the jitter.
     pub(super) fn silence(&self) -> Duration {
+        self.patience(3, 4)
+    }
+
+    /// From here on a helper of a group is replaced.
+    pub(super) fn helper_silence(&self) -> Duration {
         self.patience(3, 4)
     }
 

@@ -45,10 +45,14 @@ pub(super) struct Stripe<P> {
     pub(super) deviation_us: u32,
     /// How old chunks are when they come from the parent, smoothed.
     pub(super) delay_us: u32,
+    /// How old the oldest were lately.
+    pub(super) delay_peak_us: u32,
     /// Looks in a row at which this was much more than on the other stripes.
     pub(super) slow: u8,
     /// The children were told that nothing comes.
     pub(super) stalled: bool,
+    /// In a group: who was the parent until then, and may still send.
+    pub(super) handed_over: Option<(P, Instant)>,
     /// The parent is to be replaced, though it still sends.
     pub(super) left: bool,
     /// The parent that fell silent.
@@ -154,8 +158,10 @@ impl<P: Copy + Eq> Stripe<P> {
             interval_us: 0,
             deviation_us: 0,
             delay_us: 0,
+            delay_peak_us: 0,
             slow: 0,
             stalled: false,
+            handed_over: None,
             left: false,
             lost: None,
             retry_at: None,

@@ -370,7 +370,7 @@ impl<P: WirePeer> Livestream<P> {
         let notice = self.notice();
         if let Some(planner) = &mut self.planner {
             let reminds = matches!(message, ForestMessage::Upload { .. });
-            if reminds && !planner.plan().contains(from) {
+            if reminds && !planner.contains(from) {
                 // It was taken for dead, and lives: asked so, it comes again.
                 send(from, ForestMessage::Check, Class::High, actions);
             }
@@ -491,10 +491,19 @@ impl<P: WirePeer> Livestream<P> {
     /// One of several streams that share an upload, all of them talk: what is lost is asked for as early as can be.
     pub(crate) fn sharing(mut self, upload_bytes_per_s: u64) -> Self {
         self.shared_upload = Some(upload_bytes_per_s.max(1));
+        self.planner = self.planner.map(|planner| Box::new(planner.with_helpers()));
         if let Some(relay) = &mut self.relay {
-            relay.chase_across_stripes();
+            relay.share_upload(upload_bytes_per_s);
         }
         self
+    }
+
+    /// Where this node plans: who will come, with what each can spend on others.
+    pub(crate) fn expect(&mut self, viewers: &[(P, u64)], now: Instant, actions: &mut SwarmActions<P>) {
+        if let Some(planner) = &mut self.planner {
+            planner.expect(viewers, now, &mut self.planner_actions);
+        }
+        self.settle(now, actions);
     }
 
     pub(crate) fn set_redundancy(&mut self, percent: u16) {

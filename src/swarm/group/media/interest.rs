@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::options::{MediaOptions, MediaTrack};
+use super::upload::Demand;
 use super::voice::{AUDIBLE, SPEAKING};
 use crate::wire::{MediaProfile, WirePeer};
 
@@ -28,6 +29,11 @@ impl<P: WirePeer> Member<P> {
             MediaTrack::Thumbnail | MediaTrack::Video => self.video,
             MediaTrack::Screen => self.screen_us.is_some(),
         }
+    }
+
+    /// Whether it has the screen and has not shown anything yet.
+    pub(super) fn has_idle_screen(&self) -> bool {
+        self.screen_us.is_some_and(|claim_us| claim_us != self.media.screen_us)
     }
 
     /// Tells the openings of a track apart.
@@ -89,6 +95,24 @@ impl<P: WirePeer> Ranking<P> {
 
     fn with_video(&self) -> impl Iterator<Item = P> + '_ {
         self.members.iter().filter(|member| member.video).map(|member| member.peer)
+    }
+
+    /// The tracks of each participant that all others are expected to receive. Pins are not known to others.
+    pub(super) fn demands(&self, options: &MediaOptions) -> impl Iterator<Item = (&Member<P>, Vec<Demand>)> {
+        let full: BTreeSet<P> = self.shown_in_full(options).collect();
+        let shown: BTreeSet<P> = self.shown(options).collect();
+        let receivers = self.len().saturating_sub(1) as u64;
+        self.members.iter().map(move |member| {
+            let is_full = full.contains(&member.peer);
+            let received = [
+                (MediaTrack::Audio, member.media.voice >= AUDIBLE || is_full),
+                (MediaTrack::Thumbnail, shown.contains(&member.peer)),
+                (MediaTrack::Video, is_full),
+                (MediaTrack::Screen, !member.has_idle_screen()),
+            ];
+            let on = received.into_iter().filter(|&(track, received)| received && member.has(track));
+            (member, on.map(|(track, _)| Demand { track, receivers }).collect())
+        })
     }
 
     /// Whether everybody receives the sound of everybody who lets itself be heard.

@@ -19,12 +19,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use options::UPLOAD_MAX;
 pub use options::{GroupMedia, MediaFrameOptions, MediaOptions, MediaTopology, MediaTrack};
 
 use super::{Group, Stage};
 use crate::authority::LivestreamTracks;
 use crate::error::CommandError;
-use crate::forest::PlanMode;
 use crate::id::{StateId, SwarmId};
 use crate::interest::TrackKind;
 use crate::io::{Event, GroupEvent};
@@ -33,7 +33,7 @@ use crate::swarm::{BroadcastOptions, DeliveryOrder, StreamOrder, SwarmAction, Sw
 use crate::time::Instant;
 use crate::wire::{MediaProfile, Profile, WirePeer};
 use interest::{Member, Ranking};
-use upload::{Demand, Share};
+use upload::{Demand, Helped, Helper, Share};
 use voice::{AUDIBLE, SPEAKING, Voice};
 
 /// The media of this participant and those that it receives.
@@ -45,9 +45,6 @@ pub(super) struct Media<P> {
     /// Open and watched livestreams.
     streams: BTreeMap<SwarmId, Stream<P>>,
     speakers: Vec<P>,
-    /// Whether this participant publishes [`MediaTrack::Video`], and when it did last.
-    shows: bool,
-    shown: Instant,
     /// The roster of which the streams follow.
     revision: u64,
     /// Something else has changed since.
@@ -56,7 +53,7 @@ pub(super) struct Media<P> {
 }
 
 /// A livestream of the group.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Stream<P> {
     peer: P,
     track: MediaTrack,
@@ -64,10 +61,18 @@ struct Stream<P> {
     upload: u64,
     /// Whether the application was told that frames come.
     told: bool,
-    /// Until then more is spent on it: relays are of little use before all have come.
-    begins_until: Option<Instant>,
     /// What is sent of it, parity included, in percent.
     redundancy: u16,
+    /// Of an own track: who is expected to receive it, and what each can spend on passing it on.
+    expected: Vec<(P, u64)>,
+}
+
+/// What there should be of a livestream.
+#[derive(Clone, Debug)]
+struct Wanted<P> {
+    peer: P,
+    share: Share,
+    expected: Vec<(P, u64)>,
 }
 
 /// A roster that changes fast is looked at no more often than this.
@@ -76,9 +81,6 @@ const REVIEW_INTERVAL: Duration = Duration::from_millis(20);
 /// Uploads that change by less are left alone, as one part of so many: each change moves others.
 const UPLOAD_STEP: u64 = 8;
 
-/// A participant that publishes no video for this long has upload to spare.
-const IDLE: Duration = Duration::from_secs(3);
-
 /// How much is kept for repair and late comers: so many seconds of a track, and what a large frame takes.
 const RETAINED_S: u64 = 3;
 const RETAINED_BYTES_MIN: u64 = 128 << 10;
@@ -86,18 +88,8 @@ const RETAINED_BYTES_MIN: u64 = 128 << 10;
 /// No group has more receivers.
 const VIEWERS_MAX: usize = 65_536;
 
-/// How long more is spent on a track that begins to be received by all.
-const BEGINNING: Duration = Duration::from_millis(500);
-
 const TRACKS: [MediaTrack; 4] =
     [MediaTrack::Audio, MediaTrack::Thumbnail, MediaTrack::Video, MediaTrack::Screen];
-
-impl<P> Media<P> {
-    /// When an own track has begun, and less may be spent on it.
-    fn begun_at(&self) -> Option<Instant> {
-        self.streams.values().filter_map(|stream| stream.begins_until).min()
-    }
-}
 
 impl<P: WirePeer> Group<P> {
     // --- commands -------------------------------------------------------------------------------------------------
@@ -109,13 +101,14 @@ impl<P: WirePeer> Group<P> {
             pins: BTreeSet::new(),
             streams: BTreeMap::new(),
             speakers: Vec::new(),
-            shows: false,
-            shown: now,
             revision: 0,
             stale: true,
             reviewed: now,
         });
-        self.own.profile.media = options.map(|_| MediaProfile::default());
+        self.own.profile.media = options.map(|options| MediaProfile {
+            upload_bytes_per_s: options.upload_bytes_per_s,
+            ..MediaProfile::default()
+        });
         self
     }
 
@@ -158,14 +151,19 @@ impl<P: WirePeer> Group<P> {
         self.settle(now, actions);
     }
 
-    /// A frame of an own track is published.
+    /// A frame of an own track is published. That a screen is shown is told with its first frame: what was only claimed takes
+    /// nobody's upload.
     pub(crate) fn note_published(&mut self, track: MediaTrack, now: Instant, actions: &mut SwarmActions<P>) {
-        let Some(media) = self.media.as_mut().filter(|_| track == MediaTrack::Video) else { return };
-        media.shown = now;
-        if !core::mem::replace(&mut media.shows, true) {
-            media.stale = true;
-            self.settle(now, actions);
-        }
+        let Some(screen_us) = self.own.profile.claim_us.filter(|_| track == MediaTrack::Screen) else {
+            return;
+        };
+        let Some(before) = self.own.profile.media.filter(|media| media.screen_us != screen_us) else {
+            return;
+        };
+        let mut profile = self.own.profile.clone();
+        profile.media = Some(MediaProfile { screen_us, ..before });
+        self.write(profile, now);
+        self.settle(now, actions);
     }
 
     pub(crate) fn streams(&self) -> impl Iterator<Item = SwarmId> + '_ {
@@ -227,9 +225,6 @@ impl<P: WirePeer> Group<P> {
     }
 
     pub(super) fn media_tick(&mut self, now: Instant) {
-        if let Some(media) = self.media.as_mut().filter(|media| media.shows && now - media.shown >= IDLE) {
-            (media.shows, media.stale) = (false, true);
-        }
         if self.media.as_mut().is_some_and(|media| media.voice.handle_timeout(now)) {
             self.tell_voice(now);
         }
@@ -239,8 +234,7 @@ impl<P: WirePeer> Group<P> {
         let media = self.media.as_ref()?;
         let behind = media.stale || media.revision != self.roster.revision();
         let review = behind.then(|| media.reviewed + REVIEW_INTERVAL);
-        let idle = media.shows.then(|| media.shown + IDLE);
-        [review, media.begun_at(), media.voice.poll_timeout(), idle].into_iter().flatten().min()
+        [review, media.voice.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Somebody is not in any more: a pin would keep its place.
@@ -286,9 +280,8 @@ impl<P: WirePeer> Group<P> {
     pub(super) fn review_media(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         let revision = self.roster.revision();
         let due = |media: &Media<P>| {
-            let begun = media.begun_at().is_some_and(|at| at <= now);
             let behind = media.stale || media.revision != revision;
-            begun || behind && now - media.reviewed >= REVIEW_INTERVAL
+            behind && now - media.reviewed >= REVIEW_INTERVAL
         };
         let Some(mut media) = self.media.take_if(|media| due(media)) else { return };
         (media.revision, media.stale, media.reviewed) = (revision, false, now);
@@ -300,60 +293,59 @@ impl<P: WirePeer> Group<P> {
             self.tell(GroupEvent::SpeakersChanged { speakers }, actions);
         }
         let wanted = self.wanted(&media, &ranking);
-        let receivers = ranking.len().saturating_sub(1) as u64;
-        self.carry_over(&mut media, &wanted, receivers, now, actions);
+        self.carry_over(&mut media, wanted, actions);
         self.media = Some(media);
     }
 
     /// Which livestreams there should be.
-    fn wanted(&self, media: &Media<P>, ranking: &Ranking<P>) -> BTreeMap<SwarmId, (P, Share)> {
+    fn wanted(&self, media: &Media<P>, ranking: &Ranking<P>) -> BTreeMap<SwarmId, Wanted<P>> {
         let options = &media.options;
-        let mut wanted = BTreeMap::new();
         let receivers = ranking.len().saturating_sub(1) as u64;
-        let is_full = ranking.shown_in_full(options).any(|peer| peer == self.local);
-        let is_shown = ranking.shown(options).any(|peer| peer == self.local);
-        let mut spare = upload::spare(&[], options);
-        if let Some(own) = ranking.get(self.local) {
-            let heard = own.media.voice >= AUDIBLE || is_full;
-            let is_received = |track| match track {
-                MediaTrack::Audio => heard,
-                MediaTrack::Thumbnail => is_shown,
-                MediaTrack::Video => is_full,
-                MediaTrack::Screen => true,
-            };
-            let on = || TRACKS.into_iter().filter(|&track| own.has(track));
-            let demands = on().filter(|&track| is_received(track)).map(|track| Demand { track, receivers });
-            let mut demands: Vec<_> = demands.collect();
-            let shares = upload::divide(&demands, options);
-            // Places are held for all; what is not sent costs nothing.
-            demands.retain(|demand| demand.track != MediaTrack::Video || media.shows);
-            spare = upload::spare(&upload::divide(&demands, options), options);
-            for track in on() {
-                let idle = || upload::idle(track, receivers, options);
-                let share = shares.iter().find(|share| share.track == track).copied().unwrap_or_else(idle);
-                wanted.insert(self.stream_id(own, track), (self.local, share));
+        let mut wanted = BTreeMap::new();
+        let mut helped = Vec::new();
+        let mut helpers = Vec::new();
+        let mut own_shares = Vec::new();
+        for (member, demands) in ranking.demands(options) {
+            let upload_bytes_per_s = member.media.upload_bytes_per_s.min(UPLOAD_MAX);
+            let options = MediaOptions { upload_bytes_per_s, ..options.clone() };
+            let mut shares = upload::divide(&demands, &options);
+            for (demand, share) in demands.iter().zip(&shares) {
+                let need = upload::missing(demand, share, &options);
+                if need > 0 {
+                    helped.push(Helped { peer: member.peer, track: share.track, need, is_idle: false });
+                }
+            }
+            let (peer, spare) = (member.peer, upload::spare(&shares, &options));
+            helpers.push(Helper { peer, spare });
+            if member.has_idle_screen() {
+                let demand = Demand { track: MediaTrack::Screen, receivers };
+                let share = upload::of_spare(&demand, spare, &options);
+                let need = upload::missing(&demand, &share, &options);
+                helped.push(Helped { peer, track: MediaTrack::Screen, need, is_idle: true });
+                shares.push(share);
+            }
+            if member.peer == self.local {
+                own_shares = shares;
             }
         }
-        // What others can feed themselves needs no relays.
-        let speaker = TRACKS.map(|track| Demand { track, receivers });
-        let relayed: Vec<_> =
-            upload::divide(&speaker[..3], options).into_iter().filter(|share| !share.whole).collect();
-        let wishes = ranking.wishes(self.local, &media.pins, options);
-        let is_relayed =
-            |track| track == MediaTrack::Screen || relayed.iter().any(|share| share.track == track);
-        let weight = |track| match track {
-            track if !is_relayed(track) => 0,
-            // Nobody may miss it.
-            MediaTrack::Screen => 2 * upload::rate(track, options),
-            track => upload::rate(track, options),
-        };
-        let weights: u64 = wishes.keys().map(|&(_, track)| weight(track)).sum();
-        for (&(peer, track), member) in &wishes {
-            let bytes_per_s = spare * weight(track) / weights.max(1);
-            wanted.insert(
-                self.stream_id(member, track),
-                (peer, Share { track, bytes_per_s, whole: false, is_received: true, redundancy: 100 }),
-            );
+        let given = upload::give(&helped, &helpers);
+        let gives = |helper: P, peer: P, track| given.get(&(helper, peer, track)).copied().unwrap_or(0);
+        if let Some(own) = ranking.get(self.local) {
+            for track in TRACKS.into_iter().filter(|&track| own.has(track)) {
+                let share = own_shares.iter().find(|share| share.track == track);
+                let is_received = share.is_some();
+                let share = share.copied().unwrap_or_else(|| upload::idle(track, receivers, options));
+                let others = helpers.iter().map(|helper| helper.peer).filter(|&peer| peer != self.local);
+                let expected =
+                    others.filter(|_| is_received).map(|peer| (peer, gives(peer, self.local, track)));
+                let expected = expected.collect();
+                wanted.insert(self.stream_id(own, track), Wanted { peer: self.local, share, expected });
+            }
+        }
+        for ((peer, track), member) in ranking.wishes(self.local, &media.pins, options) {
+            let bytes_per_s = gives(self.local, peer, track);
+            let share = Share { track, bytes_per_s, whole: false, redundancy: 100 };
+            wanted.insert(self.stream_id(member, track), Wanted { peer, share, expected: Vec::new() });
         }
         wanted
     }
@@ -362,9 +354,7 @@ impl<P: WirePeer> Group<P> {
     fn carry_over(
         &mut self,
         media: &mut Media<P>,
-        wanted: &BTreeMap<SwarmId, (P, Share)>,
-        receivers: u64,
-        now: Instant,
+        wanted: BTreeMap<SwarmId, Wanted<P>>,
         actions: &mut SwarmActions<P>,
     ) {
         let closed: Vec<_> = media.streams.keys().copied().filter(|id| !wanted.contains_key(id)).collect();
@@ -374,45 +364,39 @@ impl<P: WirePeer> Group<P> {
                 self.tell(GroupEvent::TrackClosed { from: stream.peer, track: stream.track }, actions);
             }
         }
-        for (&id, &(peer, mut share)) in wanted {
+        for (id, Wanted { peer, share, expected }) in wanted {
             let own = peer == self.local;
-            let before = media.streams.get(&id);
-            let mut begins_until = before.and_then(|stream| stream.begins_until).filter(|&until| now < until);
-            if own && !share.whole {
-                let stripes = stripes(share.track, receivers);
-                let beginning = upload::beginning(share.track, receivers, stripes, &media.options);
-                let was_idle = before.is_none_or(|stream| stream.upload < share.bytes_per_s);
-                if share.bytes_per_s < beginning && was_idle && share.is_received {
-                    begins_until = Some(now + BEGINNING);
-                }
-                if begins_until.is_some() {
-                    share.bytes_per_s = share.bytes_per_s.max(beginning);
-                }
-            }
-            let Share { track, bytes_per_s: upload, .. } = share;
+            let Share { track, bytes_per_s: upload, redundancy, .. } = share;
             let Some(stream) = media.streams.get_mut(&id) else {
-                media
-                    .streams
-                    .insert(id, Stream { peer, track, upload, told: own, begins_until, redundancy: 100 });
                 let node_upload = media.options.upload_bytes_per_s;
-                actions.push(order(if own {
+                if own {
                     media.stale = true;
-                    let options = broadcast(share, receivers, &media.options);
-                    StreamOrder::Open { id, options, node_upload }
+                    let options = broadcast(share, &media.options);
+                    actions.push(order(StreamOrder::Open { id, options, node_upload }));
+                    actions.push(order(StreamOrder::Expect { id, viewers: expected.clone() }));
                 } else {
-                    StreamOrder::Watch { id, options: watch(peer, share, &media.options), node_upload }
-                }));
+                    let options = watch(peer, share, &media.options);
+                    actions.push(order(StreamOrder::Watch { id, options, node_upload }));
+                }
+                let stream = Stream { peer, track, upload, told: own, redundancy: 100, expected };
+                media.streams.insert(id, stream);
                 continue;
             };
-            stream.begins_until = begins_until;
-            if own && stream.redundancy != share.redundancy {
-                stream.redundancy = share.redundancy;
-                actions.push(order(StreamOrder::SetRedundancy { id, percent: share.redundancy }));
+            if own && stream.redundancy != redundancy {
+                stream.redundancy = redundancy;
+                actions.push(order(StreamOrder::SetRedundancy { id, percent: redundancy }));
             }
-            let step = stream.upload.abs_diff(upload);
-            if step > stream.upload / UPLOAD_STEP || (step > 0 && upload == 0) {
+            if is_step(stream.upload, upload) {
                 stream.upload = upload;
                 actions.push(order(StreamOrder::SetUpload { id, bytes_per_s: upload }));
+            }
+            let same =
+                |(before, after): (&(P, u64), &(P, u64))| before.0 == after.0 && !is_step(before.1, after.1);
+            let changed =
+                stream.expected.len() != expected.len() || !stream.expected.iter().zip(&expected).all(same);
+            if own && changed {
+                stream.expected.clone_from(&expected);
+                actions.push(order(StreamOrder::Expect { id, viewers: expected }));
             }
         }
     }
@@ -457,6 +441,12 @@ pub(crate) fn media_state(track: MediaTrack, layer: u8) -> Result<StateId, Comma
     tracks.layer(kind, layer).filter(|_| has_layers || layer == 0).ok_or(CommandError::Layer(layer))
 }
 
+/// Whether an upload has changed by so much that something should be done about it.
+fn is_step(before: u64, after: u64) -> bool {
+    let step = before.abs_diff(after);
+    step > before / UPLOAD_STEP || step > 0 && after == 0
+}
+
 fn order<P>(order: StreamOrder<P>) -> SwarmAction<P> {
     SwarmAction::Stream(alloc::boxed::Box::new(order))
 }
@@ -466,25 +456,28 @@ fn retained_bytes(track: MediaTrack, options: &MediaOptions) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// As many relays as there are stripes feed everybody over two links; more would be more connections than it is worth.
-fn stripes(track: MediaTrack, receivers: u64) -> u8 {
+/// About as many stripes as a large picture has chunks: then each relay passes on one chunk of every frame, and none of them a
+/// burst now and then.
+fn stripes(track: MediaTrack, options: &MediaOptions) -> u8 {
     match track {
         MediaTrack::Audio => 2,
         MediaTrack::Thumbnail => 1,
-        MediaTrack::Video | MediaTrack::Screen => receivers.saturating_sub(2).clamp(4, 16) as u8,
+        MediaTrack::Video | MediaTrack::Screen => {
+            (options.rate(track) / PICTURES_PER_S).div_ceil(CHUNK_BYTES_TYPICAL).clamp(4, 8) as u8
+        }
     }
 }
 
-fn broadcast<P>(share: Share, receivers: u64, options: &MediaOptions) -> BroadcastOptions<P> {
+/// Of video, usually.
+const PICTURES_PER_S: u64 = 30;
+
+const CHUNK_BYTES_TYPICAL: u64 = 1_150;
+
+fn broadcast<P>(share: Share, options: &MediaOptions) -> BroadcastOptions<P> {
     let rate = upload::rate(share.track, options);
     let mut broadcast = BroadcastOptions::new(rate, share.bytes_per_s);
-    broadcast.stripes = Some(stripes(share.track, receivers));
-    broadcast.mode = match options.topology {
-        MediaTopology::Auto => PlanMode::Auto,
-        MediaTopology::Mesh => PlanMode::Star,
-        MediaTopology::Relay => PlanMode::Forest,
-    };
-    broadcast.star_to_tree_threshold = VIEWERS_MAX;
+    broadcast.stripes = Some(stripes(share.track, options));
+    broadcast.viewers_max = VIEWERS_MAX;
     broadcast.deadline = options.deadline;
     broadcast.retained_bytes_max = retained_bytes(share.track, options);
     broadcast.chat = false;

@@ -144,7 +144,7 @@ impl MediaOptions {
 }
 
 /// Products of uploads and counts of participants stay far below 2^64.
-const UPLOAD_MAX: u64 = 1 << 40;
+pub(super) const UPLOAD_MAX: u64 = 1 << 40;
 
 fn within(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), CommandError> {
     if (min..=max).contains(&value) {

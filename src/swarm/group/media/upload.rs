@@ -1,6 +1,13 @@
-//! What a participant spends on its own tracks, and what is left for those of others.
+//! What a participant spends on its own tracks, and on those of others. Everybody who has the same roster comes to the same
+//! shares, for itself and for all others.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::options::{MediaOptions, MediaTopology, MediaTrack};
+use crate::forest::HELPER_USE_PERCENT;
+use crate::rng::mix;
+use crate::wire::WirePeer;
 
 /// An own track that others receive.
 #[derive(Clone, Copy, Debug)]
@@ -16,20 +23,32 @@ pub(super) struct Share {
     pub(super) bytes_per_s: u64,
     /// Whether it feeds all receivers.
     pub(super) whole: bool,
-    /// Whether everybody is expected to receive it.
-    pub(super) is_received: bool,
     /// What is sent of it, parity included, in percent.
     pub(super) redundancy: u16,
 }
 
-/// Plans use this much of what they are given, in percent; see [`PlanConfig`](crate::PlanConfig).
-const USE_PERCENT: u64 = 85;
+/// A track that its participant cannot feed to everybody.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Helped<P> {
+    pub(super) peer: P,
+    pub(super) track: MediaTrack,
+    /// What others must give, in bytes a second.
+    pub(super) need: u64,
+    /// Nothing was sent of it yet: places are held for it that others have, too.
+    pub(super) is_idle: bool,
+}
 
-/// What plans may be given of the upload, in percent: they use up to 95 % of that where they must.
+/// What plans may be given of the upload, in percent; they use [`HELPER_USE_PERCENT`] of that.
 const GIVEN_PERCENT: u64 = 93;
+
+/// Up to this use of its upload, in percent, a participant feeds all others itself.
+const MESH_PERCENT: u64 = 85;
 
 /// Tracks that take less than this of the upload, in percent, are not worth a relay.
 const SMALL_PERCENT: u64 = 25;
+
+/// Slots are whole, uploads are not: what helpers must give beyond what is needed, in percent.
+const ROUNDING_PERCENT: u64 = 106;
 
 /// What a track takes on the wire for each receiver, but for what plans add, in bytes a second.
 pub(super) fn rate(track: MediaTrack, options: &MediaOptions) -> u64 {
@@ -45,18 +64,20 @@ pub(super) fn rate(track: MediaTrack, options: &MediaOptions) -> u64 {
 /// What a plan must be given to feed so many itself.
 fn needed(demand: &Demand, options: &MediaOptions) -> u64 {
     // Room for headers and for rounding.
-    rate(demand.track, options) * demand.receivers.max(1) * 106 / USE_PERCENT + 1
+    rate(demand.track, options) * demand.receivers.max(1) * 106 / HELPER_USE_PERCENT + 1
 }
 
 /// Divides the upload among own tracks, small ones first.
-pub(super) fn divide(demands: &[Demand], options: &MediaOptions) -> alloc::vec::Vec<Share> {
+pub(super) fn divide(demands: &[Demand], options: &MediaOptions) -> Vec<Share> {
     let budget = options.upload_bytes_per_s * GIVEN_PERCENT / 100;
     let all: u64 = demands.iter().map(|demand| needed(demand, options)).sum();
     let small = |need: u64| need <= options.upload_bytes_per_s * SMALL_PERCENT / 100;
     let whole = |need: u64| match options.topology {
         MediaTopology::Mesh => true,
         MediaTopology::Relay => false,
-        MediaTopology::Auto => all <= options.upload_bytes_per_s || small(need),
+        MediaTopology::Auto => {
+            all * HELPER_USE_PERCENT <= options.upload_bytes_per_s * MESH_PERCENT || small(need)
+        }
     };
     let (mut left, mut rates) = (budget, 0);
     for demand in demands {
@@ -71,17 +92,11 @@ pub(super) fn divide(demands: &[Demand], options: &MediaOptions) -> alloc::vec::
         let need = needed(demand, options);
         if whole(need) {
             let redundancy = redundancy(demand, all, demands, options);
-            return Share {
-                track: demand.track,
-                bytes_per_s: need,
-                whole: true,
-                is_received: true,
-                redundancy,
-            };
+            return Share { track: demand.track, bytes_per_s: need, whole: true, redundancy };
         }
         let once = once(demand.track, options);
         let bytes_per_s = (left * rate(demand.track, options) / rates.max(1)).clamp(once, need.max(once));
-        Share { track: demand.track, bytes_per_s, whole: false, is_received: true, redundancy: 100 }
+        Share { track: demand.track, bytes_per_s, whole: bytes_per_s >= need, redundancy: 100 }
     };
     demands.iter().map(share).collect()
 }
@@ -94,16 +109,16 @@ fn redundancy(demand: &Demand, all: u64, demands: &[Demand], options: &MediaOpti
     let audio: u64 = of(MediaTrack::Audio).sum();
     let video: u64 = of(MediaTrack::Video).sum();
     // Plans use less than they are given; the rest is for this.
-    let room = (options.upload_bytes_per_s * PROTECTED_PERCENT / 100).saturating_sub(all);
+    let room = (options.upload_bytes_per_s * PROTECTED_PERCENT / HELPER_USE_PERCENT).saturating_sub(all);
     match demand.track {
         MediaTrack::Audio if audio <= room => 200,
-        MediaTrack::Video => 100 + (room.saturating_sub(audio) * 100 / video.max(1)).min(25) as u16,
+        MediaTrack::Video => 100 + (room.saturating_sub(audio) * 100 / video.max(1)).min(13) as u16,
         _ => 100,
     }
 }
 
-/// What is given to plans and to parity, in percent: used by 85 %, and with room for headers that is rarely needed.
-const PROTECTED_PERCENT: u64 = 105;
+/// How much of the upload may be used if parity is counted, in percent.
+const PROTECTED_PERCENT: u64 = 92;
 
 /// What a plan must be given at least.
 pub(super) fn once(track: MediaTrack, options: &MediaOptions) -> u64 {
@@ -115,17 +130,7 @@ pub(super) fn idle(track: MediaTrack, receivers: u64, options: &MediaOptions) ->
     let need = needed(&Demand { track, receivers }, options);
     let whole = options.topology == MediaTopology::Mesh || need <= options.upload_bytes_per_s / 4;
     let bytes_per_s = if whole { need } else { once(track, options) };
-    Share { track, bytes_per_s, whole, is_received: false, redundancy: 100 }
-}
-
-/// What a plan must be given for receivers to come one by one: each relay helps with one stripe only, so until there is one
-/// for every stripe the participant feeds most of them itself.
-pub(super) fn beginning(track: MediaTrack, receivers: u64, stripes: u8, options: &MediaOptions) -> u64 {
-    let stripes = u64::from(stripes);
-    let present = receivers.min(stripes.div_ceil(2));
-    // Half as many again, as slots are not always where they are needed.
-    let slots = (present * (stripes + 1 - present) + stripes) * 3 / 2;
-    rate(track, options) * slots * 106 / (USE_PERCENT * stripes) + 1
+    Share { track, bytes_per_s, whole, redundancy: 100 }
 }
 
 /// What is left of the upload beside own tracks.
@@ -133,6 +138,78 @@ pub(super) fn spare(own: &[Share], options: &MediaOptions) -> u64 {
     let budget = options.upload_bytes_per_s * GIVEN_PERCENT / 100;
     budget.saturating_sub(own.iter().map(|share| share.bytes_per_s).sum())
 }
+
+/// The share of a track of which nothing was sent yet: what is to spare.
+pub(super) fn of_spare(demand: &Demand, spare: u64, options: &MediaOptions) -> Share {
+    let (need, once) = (needed(demand, options), once(demand.track, options));
+    let bytes_per_s = spare.clamp(once, need.max(once));
+    Share { track: demand.track, bytes_per_s, whole: bytes_per_s >= need, redundancy: 100 }
+}
+
+/// What others must give for a track that gets this share of its participant's upload.
+pub(super) fn missing(demand: &Demand, share: &Share, options: &MediaOptions) -> u64 {
+    if share.whole {
+        return 0;
+    }
+    (needed(demand, options) * ROUNDING_PERCENT / 100).saturating_sub(share.bytes_per_s)
+}
+
+/// A participant, with what its own tracks leave of its upload, in bytes a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Helper<P> {
+    pub(super) peer: P,
+    pub(super) spare: u64,
+}
+
+/// What each participant gives to each track of others: who, whose, which, and how much, in bytes a second.
+///
+/// Everybody serves few tracks, one if possible: a helper of many would pass on much at once now and then, and each of its
+/// children would wait for the others. And when tracks come and go, most of the others keep their helpers (rendezvous
+/// hashing, Thaler and Ravishankar, 1998).
+pub(super) fn give<P: WirePeer>(
+    helped: &[Helped<P>],
+    helpers: &[Helper<P>],
+) -> BTreeMap<(P, P, MediaTrack), u64> {
+    let need: u64 = helped.iter().map(|helped| helped.need).sum();
+    let busy: u64 = helped.iter().filter(|helped| !helped.is_idle).map(|helped| helped.need).sum();
+    let spare: u64 = helpers.iter().map(|helper| helper.spare).sum();
+    if need == 0 || spare == 0 {
+        return BTreeMap::new();
+    }
+    // Where there is more than enough, everybody gives less, not a few everything.
+    let asked = (busy / 100 * PLENTY_PERCENT).max(busy).min(spare);
+    let asked = if busy == 0 { spare } else { asked };
+    let share = |spare_of: u64| (u128::from(spare_of) * u128::from(asked) / u128::from(spare)) as u64;
+    let mut left: Vec<u64> = helpers.iter().map(|helper| share(helper.spare)).collect();
+    let mut needs: Vec<u64> = helped.iter().map(|helped| helped.need).collect();
+    let mut pairs = Vec::with_capacity(helped.len() * helpers.len());
+    for (track, helped) in helped.iter().enumerate() {
+        let key = mix(helped.peer.digest() ^ helped.track as u64);
+        let others = helpers.iter().enumerate().filter(|(_, helper)| helper.peer != helped.peer);
+        pairs.extend(others.map(|(place, helper)| {
+            // Large tracks last: what they need can come from anybody.
+            let large = !matches!(helped.track, MediaTrack::Audio | MediaTrack::Screen);
+            (large, mix(helper.peer.digest() ^ key), place, track)
+        }));
+    }
+    pairs.sort_unstable();
+    let mut given = BTreeMap::new();
+    for (_, _, helper, track) in pairs {
+        // Nobody carries a track alone.
+        let amount = left[helper].min(needs[track]).min(helped[track].need / 2 + 1);
+        if amount > 0 {
+            if !helped[track].is_idle {
+                left[helper] -= amount;
+            }
+            needs[track] -= amount;
+            given.insert((helpers[helper].peer, helped[track].peer, helped[track].track), amount);
+        }
+    }
+    given
+}
+
+/// How much more than is needed is asked for where there is plenty, in percent.
+const PLENTY_PERCENT: u64 = 108;
 
 #[cfg(test)]
 mod tests {
@@ -154,9 +231,36 @@ mod tests {
         let sum: u64 = shares.iter().map(|share| share.bytes_per_s).sum();
         assert!(sum <= 625_000, "{shares:?}");
         assert!(spare(&shares, &options) < 1_000, "a speaker keeps its upload for itself: {shares:?}");
+        assert!(missing(&full(15)[2], &shares[2], &options) > 1_500_000);
         options.topology = MediaTopology::Mesh;
         assert!(divide(&full(15), &options).iter().all(|share| share.whole));
         options.topology = MediaTopology::Relay;
         assert!(divide(&full(3), &options).iter().all(|share| !share.whole));
+    }
+
+    #[test]
+    fn helpers_serve_few_tracks_and_keep_them() {
+        let helped = |peers: &[u64]| -> Vec<_> {
+            let video = |&peer| Helped { peer, track: MediaTrack::Video, need: 2_000_000, is_idle: false };
+            peers.iter().map(video).collect()
+        };
+        let given = |speakers: &[u64]| {
+            let others = (0..16u64).filter(|peer| !speakers.contains(peer));
+            let helpers: Vec<_> = others.map(|peer| Helper { peer, spare: 480_000 }).collect();
+            give(&helped(speakers), &helpers)
+        };
+        let before = given(&[3, 5, 9]);
+        for speaker in [3, 5, 9] {
+            let gifts = before.iter().filter(|((_, source, _), _)| *source == speaker);
+            assert_eq!(gifts.map(|(_, given)| given).sum::<u64>(), 2_000_000);
+        }
+        assert!(before.len() <= 13 + 3, "a helper serves two only where one has enough: {before:?}");
+        assert!(before.keys().all(|(helper, source, _)| helper != source));
+        // Somebody else speaks.
+        let after = given(&[3, 5, 11]);
+        let stays = |(helper, source, _): &&(u64, u64, MediaTrack)| *source != 9 && *helper != 11;
+        let (all, kept) = (before.keys().filter(stays).count(), before.keys().filter(stays));
+        let kept = kept.filter(|gift| after.contains_key(gift)).count();
+        assert!(kept * 2 >= all, "{kept} of {all}");
     }
 }
