@@ -369,7 +369,7 @@ impl Default for LinkConfig {
         Self {
             links_max: 1_024,
             ping_after: Duration::from_millis(1_100),
-            suspicion_min: Duration::from_millis(1_200),
+            suspicion_min: Duration::from_millis(1_700),
             silence_min: Duration::from_millis(2_550),
             silence_max: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
@@ -450,7 +450,7 @@ impl Default for MembershipConfig {
             refill_interval: Duration::from_millis(250),
             probe_interval: Duration::from_secs(2),
             remembered_max: 16,
-            beat_interval: Some(Duration::from_millis(750)),
+            beat_interval: Some(Duration::from_millis(300)),
             swap_interval: Some(Duration::from_secs(1)),
             lasting_links: 2,
             prefix_max: 2,

@@ -329,7 +329,7 @@ impl Liveness {
         let suspicion = (self.ping_timeout() * 8).clamp(millis(self.suspicion_min_ms), longest);
         let span = match self.promise {
             // Two have found the same.
-            _ if self.is_hurried => suspicion * 3 / 4,
+            _ if self.is_hurried => suspicion * 7 / 8,
             Some(_) => suspicion,
             None => return alone.max(asked + Duration::from_millis(1)),
         };
