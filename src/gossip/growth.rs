@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn in_the_shared_tree_a_shorter_way_may_take_longer() {
         let mut growth = grown();
-        growth.arrive(2, 3, LINK, Instant::from_millis(1_006));
+        growth.arrive(2, 3, LINK, Instant::from_millis(1_003));
         growth.arrive(3, 2, LINK, Instant::from_millis(1_018));
         assert_eq!(growth.best(None, Slots::NONE, Slots::NONE), Some(1));
         assert_eq!(growth.best_shared(None, Slots::NONE, Slots::NONE), Some(2));
