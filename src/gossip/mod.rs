@@ -8,6 +8,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `mod.rs` | the way of an update: in, to the application, on |
+//! | `push.rs` | how an update goes on, and who is asked to push |
 //! | `route.rs` | to whom the updates of a source are pushed |
 //! | `adapt.rs` | how many eager feeders are kept |
 //! | `announce.rs` | who is told of updates that were not pushed |
@@ -18,17 +19,20 @@
 //! | `page.rs` | how lists are cut to fit frames |
 //! | `sync.rs` | reconciliation between two neighbours |
 //! | `chunks/` | large updates |
+//! | `growth.rs` | which of the ways of a wave is the best |
 //! | `wave.rs` | the trees of hot sources, and the one that cold sources share |
 
 mod adapt;
 mod announce;
 mod chunks;
 mod conduct;
+mod growth;
 mod lives;
 mod page;
 mod peers;
 mod pull;
 mod pulse;
+mod push;
 mod route;
 mod sync;
 mod wave;
@@ -40,14 +44,14 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::authority::SignedBody;
-use crate::config::{GossipConfig, GossipMode, SharedGossip};
+use crate::config::{GossipConfig, SharedGossip};
 use crate::id::{Epoch, Priority, StateId};
 use crate::io::{Class, LagReason, Offence};
 use crate::log::{Log, LogLimits, RangeSet, Receipt, Retention, SourceIndex};
-use crate::rng::{Rng, Seed, mix};
+use crate::rng::{Rng, Seed};
 use crate::stats::GossipStats;
 use crate::time::Instant;
-use crate::wire::{Data, GossipMessage, SourceRanges, WirePeer};
+use crate::wire::{Data, GossipMessage, WirePeer};
 use adapt::Adapter;
 use announce::Announcer;
 pub(crate) use chunks::manifest_body_bytes;
@@ -59,10 +63,6 @@ use pulse::Pulse;
 use route::Routes;
 use sync::Syncer;
 use wave::{Resting, SharedTree};
-
-/// Bodies older than this are not pushed on when they arrive by request: their readers have most likely asked others too,
-/// and an announcement costs less than a copy.
-const PUSH_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// What a [`Gossip`] machine wants done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -555,113 +555,6 @@ impl<P: WirePeer> Gossip<P> {
             self.on_shared_miss(slot, actions);
         } else if self.routes.take_tried(source, slot, now) {
             self.graft(source, slot, true, actions);
-        }
-    }
-
-    /// Pushes a new update on along its tree and notes it for announcement to the others.
-    fn forward(
-        &mut self,
-        source: SourceIndex,
-        data: &Data<P>,
-        have_it: Slots,
-        now: Instant,
-        actions: &mut Vec<GossipAction<P>>,
-    ) {
-        let late = data.pulled && now - data.born > PUSH_AGE_MAX;
-        let targets = if self.config.mode == GossipMode::Pull || late {
-            Slots::NONE
-        } else if self.floods(data) {
-            self.peers.all() & !have_it
-        } else {
-            let shared = self.shared.links();
-            self.routes.targets(source, data.origin.digest(), data.sequence, data.born, shared) & !have_it
-        };
-        for slot in targets.iter() {
-            let data = Data { pulled: false, ..data.clone() };
-            self.send_data(slot, data, actions);
-        }
-        if self.config.mode == GossipMode::Hybrid {
-            self.announcer.note_push(source, data.sequence, targets, now);
-        }
-        if self.config.mode != GossipMode::Push && self.peers.len() > (targets | have_it).len() {
-            self.announcer.note(source, data.sequence, targets | have_it);
-            let own_tree = self.routes.has_own_tree(source);
-            let tests = self.conduct.tests(own_tree, self.routes.carried(source), now);
-            if self.config.mode == GossipMode::Pull || self.announcer.is_full() || tests && !late {
-                self.announce_all(actions);
-            } else {
-                self.announcer.wake(now, self.config.have_interval, &mut self.rng);
-            }
-        }
-    }
-
-    /// Whether an update goes over every link, whatever the trees say.
-    fn floods(&self, data: &Data<P>) -> bool {
-        self.config.flood_urgent && data.priority == Priority::Urgent
-    }
-
-    fn send_data(&mut self, slot: u8, data: Data<P>, actions: &mut Vec<GossipAction<P>>) {
-        let Some(to) = self.peers.get(slot) else { return };
-        let class = match Class::from(data.priority) {
-            // What was asked for is late already.
-            Class::Normal if data.pulled => Class::High,
-            class => class,
-        };
-        let key = self.supersedes.then(|| mix(data.origin.digest() ^ mix(data.state.0)));
-        let message = self.message_of(data);
-        self.stats.bodies_sent += u64::from(matches!(message, GossipMessage::Data(_)));
-        actions.push(GossipAction::Send { to, message, class, key });
-    }
-
-    fn send(&self, slot: u8, message: GossipMessage<P>, actions: &mut Vec<GossipAction<P>>) {
-        if let Some(to) = self.peers.get(slot) {
-            actions.push(GossipAction::Send { to, message, class: Class::Control, key: None });
-        }
-    }
-
-    fn on_duplicate(
-        &mut self,
-        source: SourceIndex,
-        data: &Data<P>,
-        slot: u8,
-        actions: &mut Vec<GossipAction<P>>,
-    ) {
-        let origin = data.origin;
-        if let Some(share_percent) = self.routes.on_duplicate(source, origin.digest(), slot, data.born) {
-            self.stats.prunes_sent += 1;
-            self.send(slot, GossipMessage::Prune { origin, share_percent }, actions);
-        }
-    }
-
-    /// The feeder of a hot source is gone: another neighbour is asked to push, before anything is missed.
-    fn graft_other(&mut self, source: SourceIndex, now: Instant, actions: &mut Vec<GossipAction<P>>) {
-        if self.log.name(source).is_none_or(|(origin, _)| origin == self.local) {
-            return;
-        }
-        if self.routes.has_own_tree(source) {
-            match self.routes.other_feeder(source, self.conduct.avoid()) {
-                Some(slot) => self.graft(source, slot, true, actions),
-                None => self.feed_starving(source, now, actions),
-            }
-            return;
-        }
-        // A shared tree has mended itself.
-        if self.parent().is_some() {
-            return;
-        }
-        let candidates = self.peers.all() & !self.routes.pushes(source);
-        let candidates = if candidates.is_empty() { self.peers.all() } else { candidates };
-        let candidates = candidates.unless_empty(candidates & !self.conduct.distrusted());
-        if let Some(slot) = candidates.pick(&mut self.rng) {
-            self.graft(source, slot, false, actions);
-        }
-    }
-
-    /// Asks an announcer to push, if redundancy wants one more feeder.
-    fn add_feeder(&mut self, slot: u8, has: &SourceRanges<P>, actions: &mut Vec<GossipAction<P>>) {
-        let Some(source) = self.log.source(has.origin, has.epoch) else { return };
-        if has.origin != self.local && self.routes.wants_feeder(source, slot) {
-            self.graft(source, slot, false, actions);
         }
     }
 

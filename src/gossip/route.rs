@@ -5,8 +5,8 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::growth::Growth;
 use super::peers::{SLOTS_MAX, Slots};
-use super::wave::Growth;
 use crate::config::GossipConfig;
 use crate::log::SourceIndex;
 use crate::rng::mix;

@@ -244,7 +244,7 @@ impl<P: WirePeer> Gossip<P> {
         self.chunks.assembling += 1;
         let key = (source, data.sequence);
         let mut large = Box::new(Large::new(data.clone(), Assembly::new(manifest), now));
-        large.is_young = !data.pulled || now - data.born <= super::PUSH_AGE_MAX;
+        large.is_young = !data.pulled || now - data.born <= super::push::PUSH_AGE_MAX;
         large.was_kept = self.log.holds(source, data.sequence);
         if let (Some(slot), false) = (slot, data.pulled) {
             // Who pushes a manifest has it from somebody who has the pages, and so on.
