@@ -66,9 +66,10 @@ pub struct LinkConfig {
     /// How long a neighbour that promises no signs of life may be silent before it is pinged. From 50 ms to 1 h;
     /// default 1.1 s, which with `silence_min` finds a dead neighbour after 2 s in the median.
     pub ping_after: Duration,
-    /// How long a neighbour that misses to give a promised sign of life must leave pings without an answer to count as lost; the time adapts to the
-    /// measured round-trip time between this and `silence_max`. Three quarters of it are enough if others get no answer either,
-    /// and it is `silence_max` if one does. From 50 ms to 1 h; default 1.2 s: a host may sleep for 0.9 s.
+    /// How long a neighbour that misses to give a promised sign of life must leave pings without an answer to count as
+    /// lost; the time adapts to the measured round-trip time between this and `silence_max`. Seven eighths of it are enough
+    /// if others get no answer either, and it is `silence_max` if one does. From 50 ms to 1 h; default 1.7 s: a host may
+    /// sleep for 1.4 s.
     pub suspicion_min: Duration,
     /// The least silence after which a neighbour counts as lost; the timeout adapts to the measured round-trip time
     /// between this and `silence_max`. From 100 ms to 1 h; default 2.55 s: a host may sleep for 1.4 s after it was pinged.
@@ -135,7 +136,7 @@ pub struct MembershipConfig {
     /// Steps of a shuffle. From 1 to 64; default 4.
     pub shuffle_hops: u8,
     /// Time between signs of life, each to another neighbour: of eight, one notices within this time that a node is dead, and
-    /// asks the others at once. From 50 ms to 1 min, or `None` to have the neighbours ping each other; default 750 ms.
+    /// asks the others at once. From 50 ms to 1 min, or `None` to have the neighbours ping each other; default 300 ms.
     pub beat_interval: Option<Duration>,
     /// Entries in a shuffle. From 1 to 64; default 8.
     pub shuffle_entries: usize,

@@ -35,6 +35,9 @@ const LATENESS_MAX: Duration = Duration::from_millis(500);
 /// Updates that are asked for before they were heard of, at most.
 const AHEAD: u64 = 32;
 
+/// No range on the wire goes beyond.
+const SEQUENCE_MAX: u64 = (1 << 62) - 1;
+
 /// Of the neighbours asked in one silence of a source, this one is asked when those before have not answered.
 const SILENT_TRIES: u8 = 3;
 
@@ -467,11 +470,15 @@ impl<P: WirePeer> Gossip<P> {
         actions: &mut Vec<GossipAction<P>>,
     ) {
         let Some((origin, epoch)) = self.log.name(source) else { return };
+        let ranges = self.ahead(source);
+        if ranges.is_empty() {
+            return;
+        }
         let Some(slot) = self.routes.try_feeder(source, self.peers.all()) else { return };
         self.routes.set_alarm(source, now + self.peers.answer_timeout(slot));
         self.silence |= self.routes.tries(source) == SILENT_TRIES;
         self.stats.wants_sent += 1;
-        let sources = alloc::vec![SourceRanges { origin, epoch, ranges: self.ahead(source) }];
+        let sources = alloc::vec![SourceRanges { origin, epoch, ranges }];
         self.send(slot, GossipMessage::Want { graft: false, sources }, actions);
     }
 
@@ -480,10 +487,10 @@ impl<P: WirePeer> Gossip<P> {
         core::mem::take(&mut self.silence)
     }
 
-    /// Updates of a source that nobody here has heard of yet.
+    /// Updates of a source that nobody here has heard of yet; none if it has used up its sequences.
     pub(super) fn ahead(&self, source: SourceIndex) -> RangeSet {
         let end = self.log.window(source).map_or(0, |window| window.end());
-        RangeSet::from(end..end.saturating_add(AHEAD))
+        RangeSet::from(end..(end + AHEAD).min(SEQUENCE_MAX).max(end))
     }
 
     /// A neighbour asks for updates, and perhaps to be pushed the later ones.

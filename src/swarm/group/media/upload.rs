@@ -96,7 +96,8 @@ pub(super) fn divide(demands: &[Demand], options: &MediaOptions) -> Vec<Share> {
         }
         let once = once(demand.track, options);
         let bytes_per_s = (left * rate(demand.track, options) / rates.max(1)).clamp(once, need.max(once));
-        Share { track: demand.track, bytes_per_s, whole: bytes_per_s >= need, redundancy: 100 }
+        let whole = bytes_per_s >= need && options.topology != MediaTopology::Relay;
+        Share { track: demand.track, bytes_per_s, whole, redundancy: 100 }
     };
     demands.iter().map(share).collect()
 }
