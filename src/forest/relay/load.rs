@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::silence::ACTIVE;
 use super::{Relay, RelayAction, TICK};
 use crate::io::Class;
 use crate::propagation::bucket::Bucket;
@@ -227,12 +228,14 @@ impl<P: WirePeer> Relay<P> {
         let wait_us = (backlog as u64).saturating_mul(1_000_000) / declared;
         let wait = Duration::from_micros(wait_us);
         let deadline = self.facts.map_or(Duration::MAX, |facts| facts.deadline);
-        let standing = self.queue_time(QUEUE_STANDING.min(deadline / STANDING_PART), 5);
+        // In a group keyframes make queues as long, and everybody is as full.
+        let short = if self.is_shared() { Duration::MAX } else { deadline / STANDING_PART };
+        let standing = self.queue_time(QUEUE_STANDING.min(short), 5);
         self.load.long = if wait > standing { self.load.long.saturating_add(1) } else { 0 };
         self.load.short = if wait < QUEUE_SHORT { self.load.short.saturating_add(1) } else { 0 };
         let mut estimate = upload;
         let overloaded = self.load.long >= 2;
-        let crowded = self.promised_percent() > CROWDED_PERCENT;
+        let crowded = !self.is_shared() && self.promised_percent() > CROWDED_PERCENT;
         self.load.crowded = if crowded { self.load.crowded.saturating_add(1) } else { 0 };
         if overloaded {
             self.load.long = 1;
@@ -270,8 +273,11 @@ impl<P: WirePeer> Relay<P> {
         true
     }
 
-    /// A parent whose chunks are much older than those of the others is replaced.
+    /// A parent whose chunks are much older than those of the others is replaced. While nothing comes nothing is learned.
     fn look_at_parents(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        if self.notice.state != ACTIVE {
+            return;
+        }
         let fed = self.stripes.iter().filter(|stripe| stripe.parent.is_some() && stripe.delay_us > 0);
         let mut delays: SmallVec<[u32; 16]> = fed.map(|stripe| stripe.delay_us).collect();
         if delays.len() < 3 {
@@ -281,7 +287,13 @@ impl<P: WirePeer> Relay<P> {
         let usual = delays[delays.len() / 2];
         let is_scarce = self.is_scarce();
         let part = self.facts.map_or(LAG, |facts| facts.deadline / LAG_PART);
-        let lag = if is_scarce { LAG.max(part) } else { LAG.min(part) };
+        let lag = if is_scarce {
+            LAG.max(part)
+        } else if self.is_shared() {
+            LAG
+        } else {
+            LAG.min(part)
+        };
         let limit = usual + (usual / 2).max(lag.as_micros() as u32);
         for index in 0..self.stripes.len() {
             let stripe = &mut self.stripes[index];
