@@ -40,6 +40,9 @@ const PICTURE_RETRY: Duration = Duration::from_millis(60);
 /// A chunk that parity may give is looked at again this often.
 const SPARED: Duration = Duration::from_millis(15);
 
+/// What the rest of a frame is given for a queue in which its first chunk waited, at most: longer, and losses go unnoticed.
+const WAITED_MAX: Duration = Duration::from_millis(40);
+
 /// Chunks that others wait for while this node waits for them itself, at most.
 const OWED_MAX: usize = 4_096;
 
@@ -256,7 +259,18 @@ impl<P: WirePeer> Relay<P> {
     /// A frame begins to come: of each of its other chunks it is known when it should be here.
     pub(super) fn expect_rest(&mut self, chunk: &Chunk, now: Instant) {
         let first = chunk.number - u64::from(chunk.index);
+        let is_shared = self.is_shared();
+        if is_shared && usize::from(chunk.data) > self.stripes.len() {
+            // In a group uploads are nearly full, and a large frame takes longer to leave than is usual. Within it each stripe
+            // shows its gaps itself.
+            return;
+        }
         let captured = self.local_time(chunk.captured_ms.into());
+        let stripe = &self.stripes[self.stripe_of(chunk.number)];
+        // Where one chunk has waited in a queue, so have the others: whoever asked for them would only lengthen it.
+        let usual = Duration::from_micros(stripe.delay_us.into());
+        let waited =
+            (now - captured).saturating_sub(usual).min(if is_shared { WAITED_MAX } else { Duration::ZERO });
         for number in (first..first + u64::from(chunk.data)).filter(|&number| number != chunk.number) {
             let other = self.stripe_of(number);
             let stripe = &self.stripes[other];
@@ -265,7 +279,7 @@ impl<P: WirePeer> Relay<P> {
             if !(fed && open && self.subtree_wants(other, chunk.track)) {
                 continue;
             }
-            let due = captured + Duration::from_micros(stripe.delay_peak_us.into()) + LATENESS;
+            let due = captured + Duration::from_micros(stripe.delay_peak_us.into()) + waited + LATENESS;
             self.miss_from(chunk.track, number, false, due.max(now + REORDERING));
         }
     }
