@@ -346,8 +346,7 @@ pub struct LivestreamStats {
     pub viewers: u64,
     /// At the planner: the most viewers at a time.
     pub viewers_peak: u64,
-    /// At the planner: how many different viewers came. Who comes again is counted again only after 65,536 others have
-    /// gone.
+    /// At the planner: how many different viewers came. Who comes again is counted again only after 65,536 others have gone.
     pub viewers_unique: u64,
     /// At the planner: viewers that went or were lost.
     pub plan_leaves: u64,

@@ -573,8 +573,7 @@ impl<P: WirePeer> Relay<P> {
         let patience =
             self.queue_time(QUEUE_TIME_MAX, 3).saturating_sub(QUEUE_TIME_LAYER * u32::from(chunk.track & 7));
         let deadline = if chunk.keyframe { use_by } else { use_by.min(now + patience) };
-        // What was missed is older than all that waits, and its place in the stripe is past: nothing is missed for its
-        // overtaking.
+        // What was missed is older than all that waits, and its place in the stripe is past: nobody will miss what it overtakes.
         let class = if late == Late::Missed { Class::Urgent } else { class_of(chunk) };
         let Some(stripe) = self.stripes.get(index) else { return };
         let mut forwarded = 0;
