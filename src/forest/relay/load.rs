@@ -64,7 +64,7 @@ const REPAIR_PERCENT_MIN: u64 = 3;
 
 /// With more promised than this, in percent of the upload, children that the plan did not send go until it is this much.
 const CROWDED_PERCENT: u64 = 100;
-const CROWDED_PERCENT_MAX: u64 = 90;
+const CROWDED_PERCENT_MAX: u64 = 97;
 
 /// A backlog below is none to speak of.
 const BACKLOG_FREE: usize = 32 * 1_200;
@@ -247,10 +247,15 @@ impl<P: WirePeer> Relay<P> {
         let changed = estimate != upload;
         self.load.upload_bytes_per_s = (estimate < declared).then_some(estimate);
         if overloaded {
-            self.shed(true, actions);
+            for _ in 0..self.children_count().saturating_sub(self.slots()).max(1) {
+                self.shed(true, actions);
+            }
         }
-        let crowded = overloaded || self.load.crowded >= 2;
-        while crowded && self.promised_percent() > CROWDED_PERCENT_MAX && self.shed(false, actions) {}
+        while self.load.crowded >= 2 && self.promised_percent() > CROWDED_PERCENT_MAX {
+            if !self.shed(false, actions) {
+                break;
+            }
+        }
         let due = self.load.told.is_none_or(|told| now - told >= self.load.remind);
         let Some(to) = self.planner.filter(|_| changed || due) else { return };
         self.load.told = Some(now);
