@@ -429,9 +429,10 @@ impl<P: WirePeer> Planner<P> {
         }
         for (to, stripes) in feeds {
             self.version = self.version.wrapping_add(1);
-            // Whoever asks for its whole plan asks again if it does not come.
+            // Whoever asks for its whole plan asks again if it does not come. Where upload is scarce who is not let in has found
+            // another parent, and the plan follows it.
             let is_whole = whole.contains(&to);
-            if !is_whole {
+            if !is_whole && self.config.plan.reserve_slots == 0 {
                 self.unacknowledged.told(to, self.version, &stripes, self.now);
             }
             let feeds = stripes.into_iter().filter_map(|stripe| {

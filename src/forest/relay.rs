@@ -652,8 +652,7 @@ impl<P: WirePeer> Relay<P> {
 
     fn slots_of(&self, upload: u64) -> usize {
         let Some(facts) = &self.facts else { return 0 };
-        let percent = if self.is_shared() { SLOT_PERCENT_SHARED } else { SLOT_PERCENT };
-        let all = u128::from(upload) * u128::from(facts.stripes) * percent;
+        let all = u128::from(upload) * u128::from(facts.stripes) * SLOT_PERCENT;
         let each = u128::from(facts.rate_bytes_per_s.max(1)) * 100;
         usize::try_from(all / each).unwrap_or(usize::MAX).min(SLOTS_MAX)
     }
@@ -666,11 +665,8 @@ impl<P: WirePeer> Relay<P> {
 /// How often the streams of a group may be asked for keyframes: newcomers begin with one, and do not fetch what was before.
 const KEYFRAME_INTERVAL_SHARED: Duration = Duration::from_millis(400);
 
-/// How much of the upload is given out, in percent: repair needs some, too.
-const SLOT_PERCENT: u128 = 90;
-
-/// The same in a group, which shares out less than all of it beforehand.
-const SLOT_PERCENT_SHARED: u128 = 95;
+/// How much of the upload is given out, in percent.
+const SLOT_PERCENT: u128 = 95;
 
 /// (Child, stripe) pairs, at most: each costs a send for every chunk of the stripe.
 const SLOTS_MAX: usize = 4_096;

@@ -55,7 +55,6 @@ impl<P: WirePeer> Relay<P> {
             if let Some(child) = stripe.children.iter_mut().find(|child| child.peer == from) {
                 child.interest = interest;
                 child.feeds = attach.feeds;
-                child.planned |= attach.planned >> index & 1 == 1;
                 child.lease = now + LEASE;
                 accepted |= 1 << index;
                 continue;
@@ -63,8 +62,7 @@ impl<P: WirePeer> Relay<P> {
             let known = is_source || stripe.parent.is_some() || stripe.candidate.is_some();
             let circular = stripe.path.contains(&from) || stripe.parent == Some(from);
             let planned = attach.planned >> index & 1 == 1;
-            let room = if planned && !overloaded { planned_slots } else { slots };
-            let full = taken >= room || overloaded && !planned;
+            let full = if planned { taken >= planned_slots } else { taken >= slots || overloaded };
             if full || !known || circular {
                 refused |= 1 << index;
                 self.stats.attaches_refused += 1;
@@ -72,14 +70,9 @@ impl<P: WirePeer> Relay<P> {
             }
             taken += 1;
             accepted |= 1 << index;
-            stripe.children.push(Child {
-                peer: from,
-                interest,
-                feeds: attach.feeds,
-                planned,
-                lease: now + LEASE,
-                from: ends.clone(),
-            });
+            let child =
+                Child { peer: from, interest, feeds: attach.feeds, lease: now + LEASE, from: ends.clone() };
+            stripe.children.push(child);
         }
         for index in stripes_of(accepted, self.stripes.len()) {
             // Those who feed most are fed first: what they wait for, many wait for.

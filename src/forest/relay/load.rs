@@ -23,8 +23,6 @@ pub(super) struct Load {
     /// Looks in a row with a standing queue, and without any.
     long: u8,
     short: u8,
-    /// Looks in a row at more children than the upload can carry.
-    crowded: u8,
     /// When the planner was told last; `None`: it is to be told.
     told: Option<Instant>,
     /// When it is reminded.
@@ -62,10 +60,6 @@ const USE_FULL_PERCENT: u64 = 88;
 const REPAIR_PERCENT: u64 = 10;
 const REPAIR_PERCENT_MIN: u64 = 3;
 
-/// With more promised than this, in percent of the upload, children that the plan did not send go until it is this much.
-const CROWDED_PERCENT: u64 = 100;
-const CROWDED_PERCENT_MAX: u64 = 97;
-
 /// A backlog below is none to speak of.
 const BACKLOG_FREE: usize = 32 * 1_200;
 
@@ -102,7 +96,6 @@ impl Load {
             backlog: 0,
             long: 0,
             short: 0,
-            crowded: 0,
             told: Some(now),
             remind: REMIND,
         }
@@ -172,9 +165,9 @@ impl<P: WirePeer> Relay<P> {
         self.serve_budget = Some(if before.is_some() { bucket.inherit(before, now) } else { bucket });
     }
 
-    /// Whether a queue has stood for a while, or is going to: more was promised than can be kept.
+    /// Whether a queue has stood for a while: more was promised than can be kept.
     pub(super) fn is_overloaded(&self) -> bool {
-        self.load.long > 0 || self.load.crowded > 0
+        self.load.long > 0
     }
 
     pub(super) fn note_delay(&mut self, index: usize, captured_ms: u32, now: Instant) {
@@ -234,11 +227,9 @@ impl<P: WirePeer> Relay<P> {
         self.load.long = if wait > standing { self.load.long.saturating_add(1) } else { 0 };
         self.load.short = if wait < QUEUE_SHORT { self.load.short.saturating_add(1) } else { 0 };
         let mut estimate = upload;
-        let overloaded = self.load.long >= 2;
-        let crowded = !self.is_shared() && self.promised_percent() > CROWDED_PERCENT;
-        self.load.crowded = if crowded { self.load.crowded.saturating_add(1) } else { 0 };
-        if overloaded {
+        if self.load.long >= 2 {
             self.load.long = 1;
+            self.shed(actions);
             estimate = (upload / 100 * 95).max(declared / 10 * 7).max(1);
         } else if self.load.short >= CALM_LOOKS && upload < declared {
             self.load.short = 0;
@@ -246,16 +237,6 @@ impl<P: WirePeer> Relay<P> {
         }
         let changed = estimate != upload;
         self.load.upload_bytes_per_s = (estimate < declared).then_some(estimate);
-        if overloaded {
-            for _ in 0..self.children_count().saturating_sub(self.slots()).max(1) {
-                self.shed(true, actions);
-            }
-        }
-        while self.load.crowded >= 2 && self.promised_percent() > CROWDED_PERCENT_MAX {
-            if !self.shed(false, actions) {
-                break;
-            }
-        }
         let due = self.load.told.is_none_or(|told| now - told >= self.load.remind);
         let Some(to) = self.planner.filter(|_| changed || due) else { return };
         self.load.told = Some(now);
@@ -264,18 +245,15 @@ impl<P: WirePeer> Relay<P> {
         actions.push(RelayAction::Send { to, message, class: Class::High });
     }
 
-    /// Hands a child to its backup: one that the plan did not send if there is any, of those the one that feeds the fewest.
-    /// False if there is none but `planned` ones, and they stay.
-    fn shed(&mut self, planned: bool, actions: &mut Vec<RelayAction<P>>) -> bool {
+    /// Hands the child that feeds the fewest to its backup.
+    fn shed(&mut self, actions: &mut Vec<RelayAction<P>>) {
         let children = self.stripes.iter().enumerate().flat_map(|(index, stripe)| {
-            stripe.children.iter().map(move |child| (child.planned, child.feeds, child.peer, index))
+            stripe.children.iter().map(move |child| (child.feeds, child.peer, index))
         });
-        let Some((_, _, peer, index)) = children.min().filter(|child| planned || !child.0) else {
-            return false;
-        };
-        self.remove_child(index, peer, actions);
-        self.send(peer, ForestMessage::Detach { stripes: 1 << index }, actions);
-        true
+        if let Some((_, peer, index)) = children.min() {
+            self.remove_child(index, peer, actions);
+            self.send(peer, ForestMessage::Detach { stripes: 1 << index }, actions);
+        }
     }
 
     /// A parent whose chunks are much older than those of the others is replaced. While nothing comes nothing is learned.

@@ -78,8 +78,6 @@ pub(super) struct Child<P> {
     pub(super) peer: P,
     pub(super) interest: Interest,
     pub(super) feeds: u8,
-    /// The plan sent it.
-    pub(super) planned: bool,
     pub(super) lease: Instant,
     /// By track, the first number that is pushed to it.
     pub(super) from: SmallVec<[(u8, u64); 2]>,
