@@ -1,5 +1,8 @@
 //! [`HelperPlan`]: who feeds whom in a group, over two links wherever the source's upload allows.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec;

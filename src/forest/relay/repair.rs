@@ -256,21 +256,19 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 
-    /// A frame begins to come: of each of its other chunks it is known when it should be here.
+    /// Of a group: a frame begins to come, and of each of its other chunks it is known when it should be here.
     pub(super) fn expect_rest(&mut self, chunk: &Chunk, now: Instant) {
         let first = chunk.number - u64::from(chunk.index);
-        let is_shared = self.is_shared();
-        if is_shared && usize::from(chunk.data) > self.stripes.len() {
-            // In a group uploads are nearly full, and a large frame takes longer to leave than is usual. Within it each stripe
-            // shows its gaps itself.
+        if usize::from(chunk.data) > self.stripes.len() {
+            // Uploads are nearly full, and a large frame takes longer to leave than is usual. Within it each stripe shows its
+            // gaps itself.
             return;
         }
         let captured = self.local_time(chunk.captured_ms.into());
         let stripe = &self.stripes[self.stripe_of(chunk.number)];
         // Where one chunk has waited in a queue, so have the others: whoever asked for them would only lengthen it.
         let usual = Duration::from_micros(stripe.delay_us.into());
-        let waited =
-            (now - captured).saturating_sub(usual).min(if is_shared { WAITED_MAX } else { Duration::ZERO });
+        let waited = (now - captured).saturating_sub(usual).min(WAITED_MAX);
         for number in (first..first + u64::from(chunk.data)).filter(|&number| number != chunk.number) {
             let other = self.stripe_of(number);
             let stripe = &self.stripes[other];
