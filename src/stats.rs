@@ -354,6 +354,8 @@ pub struct LivestreamStats {
     pub plan_moves: u64,
     /// At the planner: requests refused for want of upload or room.
     pub plan_refusals: u64,
+    /// Viewers that feed nobody any more, because several of their children were sent forgeries.
+    pub plan_demotions: u64,
     /// At the planner: the depth of the deepest tree.
     pub plan_depth_max: u64,
     /// At the planner: bytes of heap of the plan.

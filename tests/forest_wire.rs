@@ -229,6 +229,7 @@ fn golden_masks_and_signals() {
     assert_golden(ForestMessage::Leave, 31, &[]);
     assert_golden(ForestMessage::Check, 32, &[]);
     assert_golden(ForestMessage::PlanAck { version: 200 }, 56, &[0xc8, 1]);
+    assert_golden(ForestMessage::Accuse { relay: 0x41 }, 57, &[0x41, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -347,7 +348,7 @@ fn impossible_values_are_refused() {
     refused(ForestMessage::State(StreamNotice { state: 4, version: 0 }));
     refused(ForestMessage::Report { lost: vec![LostParent { stripe: 16, parent: 1, adopted: None }] });
     assert_eq!(read(&raw(23, &[2, 0])), outside, "history is 0 or 1");
-    assert_eq!(read(&raw(57, &[])), Err(WireError::Kind(57)), "a kind that nobody has");
+    assert_eq!(read(&raw(58, &[])), Err(WireError::Kind(58)), "a kind that nobody has");
 }
 
 fn plan() -> Plan<u64> {
@@ -560,6 +561,7 @@ fn message() -> impl Strategy<Value = Forest> {
         Just(ForestMessage::Leave),
         Just(ForestMessage::Check),
         any::<u32>().prop_map(|version| ForestMessage::PlanAck { version }),
+        any::<u64>().prop_map(|relay| ForestMessage::Accuse { relay }),
     ]
 }
 

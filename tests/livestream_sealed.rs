@@ -230,8 +230,9 @@ fn what_a_relay_has_changed_reaches_nobody() {
         stats(&world, rogue).children,
         log.lagged
     );
-    // A parent that forges every chunk keeps its children; they live on repair.
-    assert!(share > 0.95, "{share}: {got:?}");
+    // Two children have said so: it feeds nobody any more, and the others miss nothing.
+    assert_eq!((stats(&world, SOURCE).plan_demotions, stats(&world, rogue).children), (1, 0));
+    assert!(share > 0.99, "{share}: {got:?}");
 }
 
 #[test]

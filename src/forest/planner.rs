@@ -1,5 +1,6 @@
 //! The planner's side of the forest protocol: viewers come and go, and everybody concerned is told who feeds them.
 
+mod accused;
 mod audience;
 mod room;
 mod suspects;
@@ -20,6 +21,7 @@ use crate::time::Instant;
 use crate::wire::{Feed, ForestMessage, LostParent, Plan, StreamNotice, WirePeer};
 
 use super::relay::StreamFacts;
+use accused::Accused;
 use audience::Audience;
 use room::Room;
 use suspects::{SUSPECTS_MAX, Suspects, Verdict};
@@ -82,6 +84,7 @@ pub struct Planner<P: WirePeer> {
     plan: Trees<P>,
     version: u32,
     suspects: Suspects<P>,
+    accused: Accused<P>,
     unacknowledged: Unacknowledged<P>,
     /// Viewers that found a parent which the plan cannot give them, and in which stripe.
     strays: BTreeSet<(P, u8)>,
@@ -125,6 +128,7 @@ impl<P: WirePeer> Planner<P> {
             plan: Trees::new(plan),
             version: 0,
             suspects: Suspects::new(),
+            accused: Accused::new(),
             unacknowledged: Unacknowledged::new(),
             strays: BTreeSet::new(),
             room: Room::new(),
@@ -182,7 +186,7 @@ impl<P: WirePeer> Planner<P> {
             ForestMessage::Watch { swarm, upload_bytes_per_s } if *swarm == self.swarm => {
                 self.on_watch(from, *upload_bytes_per_s, notice, now, actions);
             }
-            ForestMessage::Upload { bytes_per_s } => {
+            ForestMessage::Upload { bytes_per_s } if !self.accused.is_demoted(from) => {
                 let set = self.plan.set_upload(from, *bytes_per_s, &mut self.changes);
                 if set.is_ok() {
                     self.room.stir(now);
@@ -190,6 +194,7 @@ impl<P: WirePeer> Planner<P> {
             }
             ForestMessage::Report { lost } => self.on_report(from, lost, now, actions),
             ForestMessage::PlanAck { version } => self.unacknowledged.acknowledge(from, *version),
+            ForestMessage::Accuse { relay } => self.on_accuse(from, *relay),
             ForestMessage::Leave => self.remove(from, now),
             _ => {}
         }
@@ -287,6 +292,7 @@ impl<P: WirePeer> Planner<P> {
         stats.plan_leaves = plan.leaves;
         stats.plan_moves = plan.moves;
         stats.plan_refusals = self.refusals;
+        stats.plan_demotions = self.accused.demoted() as u64;
         stats.plan_depth_max = self.plan.depth_max() as u64;
         stats.plan_heap_bytes = self.plan.heap_bytes() as u64;
     }
@@ -307,6 +313,7 @@ impl<P: WirePeer> Planner<P> {
         if self.plan.contains(from) {
             return self.tell_changes(&[from], actions);
         }
+        let upload = if self.accused.is_demoted(from) { 0 } else { upload };
         if self.room.contains(from) {
             return self.let_wait(from, upload, now, actions);
         }
@@ -373,6 +380,19 @@ impl<P: WirePeer> Planner<P> {
                     .iter()
                     .any(|item| item.stripe == change.stripe && item.adopted == Some(change.parent))
         });
+    }
+
+    /// Whoever forges, as several of its children say, gets none from now on, and loses those for which others have room.
+    fn on_accuse(&mut self, from: P, relay: P) {
+        let is_fed = |stripe| {
+            self.plan.parent(from, stripe) == Some(relay) || self.plan.backups(from, stripe).contains(&relay)
+        };
+        let may_know =
+            relay != self.source && self.plan.contains(relay) && (0..self.config.facts.stripes).any(is_fed);
+        if may_know && self.accused.accuse(from, relay) {
+            // It cannot fail: the plan knows the viewer.
+            let _ = self.plan.set_upload(relay, 0, &mut self.changes);
+        }
     }
 
     fn suspect(&mut self, peer: P, now: Instant, actions: &mut Vec<PlannerAction<P>>) {

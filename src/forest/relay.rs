@@ -144,6 +144,7 @@ pub struct Relay<P: WirePeer> {
     refused: Option<P>,
     /// Peers that passed on forgeries: they are no parents any more.
     banned: Vec<P>,
+    accused_at: Option<Instant>,
     refused_at: Instant,
     peers: BTreeMap<P, Peer>,
     tracks: BTreeMap<u8, Box<Track<P>>>,
@@ -271,6 +272,7 @@ impl<P: WirePeer> Relay<P> {
             early: Vec::new(),
             refused: None,
             banned: Vec::new(),
+            accused_at: None,
             refused_at: Instant::ZERO,
             peers: BTreeMap::new(),
             tracks: BTreeMap::new(),
@@ -366,6 +368,7 @@ impl<P: WirePeer> Relay<P> {
             }
             ForestMessage::Watch { .. }
             | ForestMessage::PlanAck { .. }
+            | ForestMessage::Accuse { .. }
             | ForestMessage::Report { .. }
             | ForestMessage::Upload { .. } => {}
         }

@@ -89,6 +89,11 @@ pub enum ForestMessage<P> {
     Leave,
     /// From the planner to a viewer that others miss: "do you live?" Any answer will do; a viewer repeats its watch.
     Check,
+    /// From a viewer to the planner, in sealed streams: this parent passed on what the source has not sealed.
+    Accuse {
+        /// The parent.
+        relay: P,
+    },
 }
 
 /// A piece of a media frame. Nothing in it changes on the way, so that a relay passes on the very bytes that it received.
@@ -249,6 +254,7 @@ const STATE: u8 = 30;
 const LEAVE: u8 = 31;
 const CHECK: u8 = 32;
 pub(super) const PLAN_ACK: u8 = 56;
+pub(super) const ACCUSE: u8 = 57;
 
 /// The greatest header of a chunk, with the frame's version byte: kind, tag, epoch, flags, track, number, index,
 /// counts, sequence, capture, deadline, length.
@@ -291,6 +297,7 @@ pub(super) fn kind<P>(message: &ForestMessage<P>) -> u8 {
         ForestMessage::Leave => LEAVE,
         ForestMessage::Check => CHECK,
         ForestMessage::PlanAck { .. } => PLAN_ACK,
+        ForestMessage::Accuse { .. } => ACCUSE,
     }
 }
 
@@ -303,6 +310,7 @@ pub(super) fn put<P: WirePeer>(out: &mut impl Put, message: &ForestMessage<P>) {
         }
         ForestMessage::Plan(plan) => put_plan(out, plan),
         ForestMessage::PlanAck { version } => out.put_varint(u64::from(*version)),
+        ForestMessage::Accuse { relay } => relay.encode(out),
         ForestMessage::Refused { needed_bytes_per_s } => out.put_varint(*needed_bytes_per_s),
         ForestMessage::Attach(attach) => {
             out.put(&attach.swarm.0.to_le_bytes());
@@ -371,6 +379,7 @@ pub(super) fn read<P: WirePeer>(reader: &mut Reader<'_>, number: u8) -> Result<F
         LEAVE => ForestMessage::Leave,
         CHECK => ForestMessage::Check,
         PLAN_ACK => ForestMessage::PlanAck { version: read_u32_varint(reader)? },
+        ACCUSE => ForestMessage::Accuse { relay: P::decode(reader)? },
         other => return Err(WireError::Kind(other)),
     })
 }

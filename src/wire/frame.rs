@@ -186,7 +186,7 @@ impl<'a> FrameReader<'a> {
             return Ok((None, Message::Link(LinkMessage::Beat { next_tenths: self.reader.u8()? })));
         }
         let known = (JOIN..=ATTACH).contains(&number)
-            || number == forest::PLAN_ACK
+            || (forest::PLAN_ACK..=forest::ACCUSE).contains(&number)
             || (group::JOIN..=group::ACK).contains(&number)
             || (WATCHERS..=VOUCH).contains(&number)
             || (chunks::MANIFEST..=chunks::CHUNK).contains(&number);

@@ -297,3 +297,44 @@ fn ten_thousand_of_whom_the_weak_come_first_are_soon_near_the_source() {
     assert_eq!(planner.plan().len(), 10_000);
     assert!(depths.iter().all(|&depth| depth <= optimum + 1), "{depths:?} of {optimum}");
 }
+
+#[test]
+fn who_forges_as_two_of_its_children_say_has_none_any_more() {
+    let mut planner = planner();
+    for viewer in 1..=12 {
+        watch(&mut planner, viewer, RATE * 3, viewer);
+    }
+    run(&mut planner, 5_000);
+    let children = |planner: &Planner<u64>, relay| {
+        let children: BTreeSet<u64> = planner.plan().children(relay).map(|(_, child)| child).collect();
+        children
+    };
+    let relay = (1..=12).max_by_key(|&viewer| children(&planner, viewer).len()).unwrap();
+    let fed: Vec<u64> = children(&planner, relay).into_iter().collect();
+    assert!(fed.len() >= 3, "{fed:?}");
+    let accuse = |planner: &mut Planner<u64>, by, relay, ms| {
+        let mut actions = Vec::new();
+        let message = ForestMessage::Accuse { relay };
+        planner.handle_message(by, &message, StreamNotice::default(), at(ms), &mut actions);
+        actions
+    };
+    // Neither one viewer alone, nor a stranger, nor anybody about the source.
+    for by in [fed[0], fed[0], 999] {
+        assert!(accuse(&mut planner, by, relay, 5_010).is_empty());
+    }
+    for &by in &fed {
+        assert!(accuse(&mut planner, by, 0, 5_020).is_empty());
+    }
+    assert_eq!(planner.accused.demoted(), 0);
+    let moved = accuse(&mut planner, fed[1], relay, 5_030);
+    assert!(!moved.is_empty(), "those that it fed are told");
+    run(&mut planner, 8_000);
+    assert_eq!((children(&planner, relay), planner.plan().len()), (BTreeSet::new(), 12));
+    // It cannot talk itself back in.
+    let message = ForestMessage::Upload { bytes_per_s: RATE * 9 };
+    planner.handle_message(relay, &message, StreamNotice::default(), at(8_010), &mut Vec::new());
+    planner.handle_message(relay, &ForestMessage::Leave, StreamNotice::default(), at(8_020), &mut Vec::new());
+    watch(&mut planner, relay, RATE * 9, 8_030);
+    run(&mut planner, 12_000);
+    assert_eq!((children(&planner, relay).len(), planner.plan().slots(relay)), (0, 0));
+}

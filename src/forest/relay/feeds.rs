@@ -71,6 +71,9 @@ impl<P: WirePeer> Relay<P> {
                 if let Some(candidate) = stripe.candidate.take_if(|candidate| candidate.planned) {
                     called.push((candidate.peer, 1 << feed.stripe));
                 }
+                if banned {
+                    self.accuse(feed.parent, now, actions);
+                }
                 continue;
             }
             let called_off = stripe.candidate.map(|candidate| candidate.peer);

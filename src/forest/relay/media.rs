@@ -76,6 +76,9 @@ const HANDED_OVER: Duration = Duration::from_millis(300);
 /// Forgers remembered, at most.
 const BANNED_MAX: usize = 32;
 
+/// How often the planner is told about one of them.
+const ACCUSED_AGAIN: Duration = Duration::from_millis(250);
+
 /// A chunk that claims to be this far ahead of all others is refused.
 const AHEAD_MAX: u64 = 1 << 20;
 
@@ -365,6 +368,7 @@ impl<P: WirePeer> Relay<P> {
             }
             self.banned.push(from);
         }
+        self.accuse(from, now, actions);
         self.miss_elsewhere(chunk.track, chunk.number, now);
         for index in 0..self.stripes.len() {
             let stripe = &mut self.stripes[index];
@@ -374,6 +378,14 @@ impl<P: WirePeer> Relay<P> {
             }
         }
         self.flush_reports(actions);
+    }
+
+    /// The planner is told who forges, again and again as long as it is given as a parent.
+    pub(super) fn accuse(&mut self, relay: P, now: Instant, actions: &mut Vec<RelayAction<P>>) {
+        let is_fresh = self.accused_at.is_some_and(|at| now - at < ACCUSED_AGAIN);
+        let Some(planner) = self.planner.filter(|_| relay != self.source && !is_fresh) else { return };
+        self.accused_at = Some(now);
+        self.send(planner, ForestMessage::Accuse { relay }, actions);
     }
 
     /// Keeps a chunk, passes it on, and delivers what it completes. `waited` if its seal came after it.
