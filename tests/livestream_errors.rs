@@ -185,8 +185,25 @@ fn a_source_does_not_watch_itself() {
     let expected = CommandError::NotWatched(STREAM);
     assert_refused(active, expected, |engine| engine.set_stream_quality(STREAM, StreamQuality::Auto, T0));
     assert_refused(active, expected, |engine| engine.set_stream_role(STREAM, Role::Lurker, T0));
-    assert_refused(active, expected, |engine| engine.set_stream_upload(STREAM, Some(1), T0));
     assert_refused(active, expected, |engine| engine.request_keyframe(STREAM, T0));
+}
+
+#[test]
+fn a_source_that_could_not_send_the_stream_once_is_told_what_it_takes() {
+    let mut engine = source(&[StreamState::Active]);
+    let CommandError::Plan(PlanError::OutOfRange { field, value, min, .. }) =
+        engine.set_stream_upload(STREAM, Some(1), T0).unwrap_err()
+    else {
+        panic!("not about the plan");
+    };
+    assert_eq!((field, value), ("root_upload_bytes_per_s", 1));
+    for upload in [None, Some(1), Some(min - 1)] {
+        let value = upload.unwrap_or(0);
+        let expected = CommandError::Plan(PlanError::OutOfRange { field, value, min, max: u64::MAX });
+        let active = || source(&[StreamState::Active]);
+        assert_refused(active, expected, |engine| engine.set_stream_upload(STREAM, upload, T0));
+    }
+    assert_eq!(engine.set_stream_upload(STREAM, Some(min), T0), Ok(()));
 }
 
 #[test]

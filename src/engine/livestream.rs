@@ -186,10 +186,12 @@ impl<P: WirePeer> Engine<P> {
         Ok(())
     }
 
-    /// What this viewer spends on others from now on, in bytes a second; `None` feeds nobody any more.
+    /// What this viewer spends on others from now on, in bytes a second; `None` feeds nobody any more. At the source: what it
+    /// sends to all that it feeds. Whoever plans is told, and moves those who are too many.
     ///
     /// # Errors
-    /// The swarm is no livestream that is watched here, or the upload is zero. Nothing was changed.
+    /// The swarm is no livestream that is joined here, the upload is zero, or the source's does not carry the stream once
+    /// ([`CommandError::Plan`] says what does). Nothing was changed.
     pub fn set_stream_upload(
         &mut self,
         swarm: SwarmId,
@@ -197,7 +199,8 @@ impl<P: WirePeer> Engine<P> {
         now: Instant,
     ) -> Result<(), CommandError> {
         check_upload(upload_bytes_per_s)?;
-        let tag = self.watched(swarm)?;
+        let (tag, stream) = self.livestream(swarm)?;
+        stream.check_source_upload(upload_bytes_per_s.unwrap_or(0)).map_err(CommandError::Plan)?;
         self.advance(now);
         self.with_livestream(tag, |stream, now, actions| {
             stream.set_upload(upload_bytes_per_s.unwrap_or(0), now, actions);

@@ -114,6 +114,11 @@ pub enum RelayAction<P> {
     Unfed,
     /// The state of the stream has changed.
     State(StreamNotice),
+    /// At the source: it can really send so much, in bytes a second. Whoever plans has to know.
+    Upload {
+        /// Bytes a second.
+        bytes_per_s: u64,
+    },
     /// The peer contradicts itself or others.
     Misbehaved(P),
     /// The peer sent a chunk of a sealed stream that is not the source's.
@@ -491,10 +496,7 @@ impl<P: WirePeer> Relay<P> {
         self.config.upload_bytes_per_s = upload_bytes_per_s;
         self.set_serve_budget(now);
         self.load.upload_bytes_per_s = None;
-        if let Some(planner) = self.planner {
-            let message = ForestMessage::Upload { bytes_per_s: upload_bytes_per_s };
-            actions.push(RelayAction::Send { to: planner, message, class: Class::High });
-        }
+        self.tell_upload(upload_bytes_per_s, actions);
     }
 
     /// At the source: the state of the stream from now on, as a [`StreamState`](crate::StreamState) counts: 0 initializing,

@@ -101,6 +101,39 @@ fn a_parent_that_comes_back_feeds_again_and_nothing_is_lost() {
     stage.log().assert_sound();
 }
 
+#[test]
+fn a_source_that_declares_more_than_it_can_send_is_given_fewer_children() {
+    let mut stage = Stage::open(4, 5_000, RATE * 23 / 10, Guard::new(), |options| {
+        options.upload_bytes_per_s = RATE * 3;
+    });
+    for node in 1..=24 {
+        stage.watch(RATE * (node % 4 + 1));
+        stage.run_ms(5);
+    }
+    stage.run_ms(1_000);
+    let before = stage.fed_by(SOURCE);
+    stage.set_state(StreamState::Active);
+    stage.play(12 * FPS);
+    // Those who come later and bring nothing are not given to it either.
+    for _ in 0..8 {
+        stage.watch(0);
+    }
+    stage.play(2 * FPS);
+    let settled = stage.now();
+    stage.play(6 * FPS);
+    stage.run_ms(2_500);
+    let after = stage.fed_by(SOURCE);
+    let late = delays(&stage, SOURCE, settled);
+    let on_time = late.iter().filter(|delay| **delay < Duration::from_millis(500)).count();
+    println!(
+        "the source fed {before} places, then {after}; {on_time} of {} frames in half a second",
+        late.len()
+    );
+    assert!(after * 30 <= before * 25, "{after} of {before} places at 2.3 of 3 times the rate");
+    assert!(on_time * 100 >= late.len() * 98, "{on_time} of {}", late.len());
+    stage.log().assert_sound();
+}
+
 /// A keyed sum instead of hashes and signatures: whoever does not know the key cannot make it, and it is quick.
 struct Toy;
 

@@ -120,3 +120,22 @@ fn a_tracker_outlives_its_source() {
         assert_eq!(numbers, (0..60).collect::<Vec<_>>(), "viewer {node}: {:?}", stage.stats(node));
     }
 }
+
+#[test]
+fn a_tracker_learns_what_its_source_can_send() {
+    let (mut stage, viewers) = stage(3, 18);
+    stage.run_ms(1_000);
+    stage.set_state(StreamState::Active);
+    stage.play(2 * FPS);
+    let stripes = stage.parents(viewers[0]).len();
+    let before = stage.fed_by(SOURCE);
+    assert!(before * 2 > stripes * 3, "{before} places of {stripes} stripes");
+    stage.source(|engine, now| engine.set_stream_upload(STREAM, Some(RATE * 5 / 4), now).unwrap());
+    stage.play(4 * FPS);
+    let after = stage.fed_by(SOURCE);
+    println!("{stripes} stripes: the source feeds {before} places, then {after}");
+    assert!(after * 4 <= stripes * 5, "{after} places of {stripes} stripes at 1.25 times the rate");
+    assert!(viewers.iter().all(|&node| stage.parents(node).iter().all(Option::is_some)));
+    stage.run_ms(3_000);
+    stage.log().assert_sound();
+}

@@ -88,6 +88,20 @@ impl PlanConfig {
         Ok(())
     }
 
+    /// Whether the root can send every stripe once.
+    pub(crate) fn check_root(&self, upload: u64) -> Result<(), PlanError> {
+        let stripes = u64::from(self.stripes);
+        if self.slots(upload, self.use_percent_max) >= stripes {
+            return Ok(());
+        }
+        Err(PlanError::OutOfRange {
+            field: "root_upload_bytes_per_s",
+            value: upload,
+            min: self.upload_for(stripes),
+            max: u64::MAX,
+        })
+    }
+
     /// The slots that `upload` gives at `percent`, before any cap.
     pub(super) fn slots(&self, upload: u64, percent: u8) -> u64 {
         let share = u128::from(upload) * u128::from(percent) * u128::from(self.stripes);

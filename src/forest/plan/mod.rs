@@ -83,7 +83,7 @@ impl<P: PeerId> ForestPlan<P> {
     /// for every stripe; [`PlanError::StripesAboveViewers`]. Nothing was created.
     pub fn new(root: P, root_upload_bytes_per_s: u64, config: PlanConfig) -> Result<Self, PlanError> {
         config.validate()?;
-        check_root(&config, root_upload_bytes_per_s)?;
+        config.check_root(root_upload_bytes_per_s)?;
         let mut plan = Self {
             slab: Slab::new(root, usize::from(config.stripes)),
             star: config.mode != PlanMode::Forest,
@@ -192,7 +192,7 @@ impl<P: PeerId> ForestPlan<P> {
         changes: &mut Vec<PlanChange<P>>,
     ) -> Result<(), PlanError> {
         let set = if viewer == self.root {
-            check_root(&self.config, upload_bytes_per_s).map(|()| {
+            self.config.check_root(upload_bytes_per_s).map(|()| {
                 self.root_upload = upload_bytes_per_s;
                 self.lent.fill(0);
                 self.set_root_slots();
@@ -262,20 +262,6 @@ impl<P: PeerId> ForestPlan<P> {
     pub fn take_detached(&mut self) -> Vec<P> {
         core::mem::take(&mut self.detached)
     }
-}
-
-fn check_root(config: &PlanConfig, upload: u64) -> Result<(), PlanError> {
-    let stripes = u64::from(config.stripes);
-    if config.slots(upload, config.use_percent_max) < stripes {
-        let min = config.upload_for(stripes);
-        return Err(PlanError::OutOfRange {
-            field: "root_upload_bytes_per_s",
-            value: upload,
-            min,
-            max: u64::MAX,
-        });
-    }
-    Ok(())
 }
 
 fn saturated(upload: u64) -> u32 {

@@ -238,11 +238,26 @@ impl<P: WirePeer> Relay<P> {
         let changed = estimate != upload;
         self.load.upload_bytes_per_s = (estimate < declared).then_some(estimate);
         let due = self.load.told.is_none_or(|told| now - told >= self.load.remind);
-        let Some(to) = self.planner.filter(|_| changed || due) else { return };
+        if !changed && !due {
+            return;
+        }
         self.load.told = Some(now);
         self.load.remind = (self.load.remind * 2).min(REMIND);
-        let message = ForestMessage::Upload { bytes_per_s: estimate };
-        actions.push(RelayAction::Send { to, message, class: Class::High });
+        self.tell_upload(estimate, actions);
+    }
+
+    /// Tells whoever plans. In a group that is the participant itself, who knows it.
+    pub(super) fn tell_upload(&mut self, bytes_per_s: u64, actions: &mut Vec<RelayAction<P>>) {
+        match self.planner {
+            Some(to) => {
+                let message = ForestMessage::Upload { bytes_per_s };
+                actions.push(RelayAction::Send { to, message, class: Class::High });
+            }
+            None if self.local == self.source && !self.is_shared() => {
+                actions.push(RelayAction::Upload { bytes_per_s });
+            }
+            None => {}
+        }
     }
 
     /// Hands the child that feeds the fewest to its backup.

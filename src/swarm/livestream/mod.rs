@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 pub use options::{BroadcastOptions, DeliveryOrder, StreamQuality, StreamState, WatchOptions};
 pub(crate) use options::{check_quality, check_upload};
-use planning::planner_config;
+use planning::{check_source_upload, planner_config};
 use tracker::{ANNOUNCE, Tracked};
 
 use super::{Guard, SwarmAction, SwarmActions, Topic, TopicOptions};
@@ -21,7 +21,9 @@ use crate::authority::{LivestreamTracks, WriteRefusal};
 use crate::bounded::Rush;
 use crate::config::Config;
 use crate::error::CommandError;
-use crate::forest::{Interest, Planner, PlannerAction, Publish, Relay, RelayAction, RelayConfig, Seals};
+use crate::forest::{
+    Interest, PlanError, Planner, PlannerAction, Publish, Relay, RelayAction, RelayConfig, Seals,
+};
 use crate::gossip::PublishOptions;
 use crate::id::{Epoch, Priority, StateId, SwarmId, UpdateId};
 use crate::interest::{Role, TrackKind};
@@ -245,6 +247,12 @@ impl<P: WirePeer> Livestream<P> {
         self.local == self.source
     }
 
+    /// Whether the source could do with that upload; anything will do elsewhere.
+    pub(crate) fn check_source_upload(&self, upload_bytes_per_s: u64) -> Result<(), PlanError> {
+        let facts = self.relay.as_ref().and_then(Relay::facts).filter(|_| self.is_source());
+        facts.map_or(Ok(()), |facts| check_source_upload(&facts, upload_bytes_per_s))
+    }
+
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch.max(self.chat.as_ref().map_or(self.epoch, |chat| chat.epoch()))
     }
@@ -370,7 +378,7 @@ impl<P: WirePeer> Livestream<P> {
         let notice = self.notice();
         if let Some(planner) = &mut self.planner {
             let reminds = matches!(message, ForestMessage::Upload { .. });
-            if reminds && !planner.contains(from) {
+            if reminds && from != self.source && !planner.contains(from) {
                 // It was taken for dead, and lives: asked so, it comes again.
                 send(from, ForestMessage::Check, Class::High, actions);
             }
@@ -554,6 +562,15 @@ impl<P: WirePeer> Livestream<P> {
         }
     }
 
+    /// At the source: it can send so much, as its own planner or its tracker has to know.
+    fn tell_planner(&mut self, bytes_per_s: u64, actions: &mut SwarmActions<P>) {
+        if let Some(planner) = &mut self.planner {
+            planner.set_source_upload(bytes_per_s, &mut self.planner_actions);
+        } else if let Some(tracker) = self.tracker {
+            send(tracker, ForestMessage::Upload { bytes_per_s }, Class::High, actions);
+        }
+    }
+
     fn update_id(&self, track: u8, number: u64) -> UpdateId<P> {
         let epoch = self.relay.as_ref().and_then(Relay::facts).map_or(self.epoch, |facts| facts.epoch);
         let sequence = media_sequence(track, number);
@@ -562,11 +579,6 @@ impl<P: WirePeer> Livestream<P> {
 
     /// Hands the actions of the machines up.
     fn settle(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
-        let mut planned = core::mem::take(&mut self.planner_actions);
-        for PlannerAction { to, message, class } in planned.drain(..) {
-            send(to, message, class, actions);
-        }
-        self.planner_actions = planned;
         let mut relayed = core::mem::take(&mut self.relay_actions);
         let count = relayed.len();
         for action in relayed.drain(..) {
@@ -574,6 +586,11 @@ impl<P: WirePeer> Livestream<P> {
         }
         self.relay_rush.passed(&mut relayed, count);
         self.relay_actions = relayed;
+        let mut planned = core::mem::take(&mut self.planner_actions);
+        for PlannerAction { to, message, class } in planned.drain(..) {
+            send(to, message, class, actions);
+        }
+        self.planner_actions = planned;
         if core::mem::take(&mut self.layer_changed) {
             self.want(now, actions);
         }
@@ -591,6 +608,7 @@ impl<P: WirePeer> Livestream<P> {
             }
             RelayAction::Hold(peer) => return actions.push(SwarmAction::Hold(peer)),
             RelayAction::Release(peer) => return actions.push(SwarmAction::Release(peer)),
+            RelayAction::Upload { bytes_per_s } => return self.tell_planner(bytes_per_s, actions),
             RelayAction::Misbehaved(peer) => {
                 return actions.push(SwarmAction::Misbehaved(peer, Offence::Nonsense));
             }

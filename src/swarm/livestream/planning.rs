@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::BroadcastOptions;
 use crate::config::Config;
-use crate::forest::{PlanConfig, PlannerConfig, StreamFacts, stripes_for, wire_rate};
+use crate::forest::{PlanConfig, PlanError, PlannerConfig, StreamFacts, stripes_for, wire_rate};
 use crate::id::Epoch;
 
 /// What the formula for the number of stripes assumes of links.
@@ -72,6 +72,12 @@ pub(super) fn planner_config<P: Copy>(
         source_upload_bytes_per_s: options.upload_bytes_per_s,
         facts: StreamFacts { epoch, stripes, rate_bytes_per_s: rate, deadline: options.deadline },
     }
+}
+
+/// Whether a source with that upload carries the stream once.
+pub(super) fn check_source_upload(facts: &StreamFacts, upload_bytes_per_s: u64) -> Result<(), PlanError> {
+    let (stripes, rate_bytes_per_s) = (facts.stripes, facts.rate_bytes_per_s);
+    PlanConfig { stripes, rate_bytes_per_s, ..PlanConfig::default() }.check_root(upload_bytes_per_s)
 }
 
 /// The share of uploads that is given out as slots, so that they are enough with some to spare.
