@@ -250,7 +250,7 @@ impl<P: WirePeer> Livestream<P> {
     /// Whether the source could do with that upload; anything will do elsewhere.
     pub(crate) fn check_source_upload(&self, upload_bytes_per_s: u64) -> Result<(), PlanError> {
         let facts = self.relay.as_ref().and_then(Relay::facts).filter(|_| self.is_source());
-        facts.map_or(Ok(()), |facts| check_source_upload(&facts, upload_bytes_per_s))
+        facts.map_or(Ok(()), |facts| check_source_upload(facts, upload_bytes_per_s))
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
