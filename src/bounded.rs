@@ -72,7 +72,7 @@ pub(crate) struct Rush {
 }
 
 /// So many uses tell what is usual.
-const USES: u32 = 64;
+const USES: u32 = 16;
 
 /// Room for less is not worth giving back.
 const KEPT: usize = 2;
@@ -83,7 +83,7 @@ impl Rush {
         self.peak = self.peak.max(u32::try_from(count).unwrap_or(u32::MAX));
         self.uses += 1;
         if self.uses >= USES {
-            let usual = (self.peak as usize).next_power_of_two().max(KEPT);
+            let usual = (self.peak as usize).max(KEPT);
             if list.capacity() > usual {
                 list.shrink_to(usual);
             }
@@ -101,15 +101,15 @@ mod tests {
         let (mut list, mut rush) = (Vec::new(), Rush::default());
         let mut capacities = Vec::new();
         for use_ in 0..3 * USES as usize {
-            let count = if use_ == 10 { 1_000 } else { use_ % 7 };
+            let count = if use_ == 5 { 1_000 } else { use_ % 7 };
             list.extend(0..count);
             list.clear();
             rush.passed(&mut list, count);
             capacities.push(list.capacity());
         }
         let uses = USES as usize;
-        assert!(capacities[10] >= 1_000 && capacities[uses - 2] >= 1_000);
-        let later = &capacities[2 * uses + 10..];
-        assert!(later.iter().all(|&capacity| capacity == 8), "{later:?}");
+        assert!(capacities[5] >= 1_000 && capacities[uses - 2] >= 1_000);
+        let later = &capacities[2 * uses..];
+        assert!(later.iter().all(|&capacity| capacity == 6), "{later:?}");
     }
 }

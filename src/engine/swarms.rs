@@ -2,6 +2,8 @@
 
 use alloc::boxed::Box;
 
+use smallvec::SmallVec;
+
 use super::outgoing::Outgoing;
 use super::{Engine, Joined, TICK};
 use crate::id::{Epoch, SwarmId, SwarmTag};
@@ -93,10 +95,14 @@ impl<P: WirePeer> Engine<P> {
                     self.health.worsen();
                 }
             }
-            SwarmAction::Suspect(peer) => {
-                if let Some(link) = self.links.get_mut(&peer) {
-                    link.liveness.suspect(now);
-                    self.schedule_link(peer);
+            SwarmAction::SuspectNeighbors => {
+                let topic = self.swarms.get(&tag).and_then(|joined| joined.swarm.topic());
+                let neighbors: SmallVec<[P; 16]> = topic.into_iter().flat_map(Topic::neighbors).collect();
+                for peer in neighbors {
+                    if let Some(link) = self.links.get_mut(&peer) {
+                        link.liveness.suspect(now);
+                        self.schedule_link(peer);
+                    }
                 }
             }
             SwarmAction::Misbehaved(peer, offence) => self.misbehaved(peer, offence),

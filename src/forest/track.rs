@@ -26,6 +26,9 @@ pub(super) struct TrackLog {
     end: u64,
     bytes: usize,
     bytes_max: usize,
+    /// Chunks that parity gave, in their order, and how long they are. Once their frame was delivered they are not kept: what came
+    /// gives them again.
+    rebuilt: Vec<(u64, u32)>,
     /// Whether only keyframes are delivered.
     pub(super) keyframes_only: bool,
     /// The next frame for the application, once it has had a keyframe.
@@ -48,6 +51,7 @@ struct Frame {
     reed_solomon: bool,
     /// It was delivered, or given up.
     settled: bool,
+    /// Empty: it can be rebuilt.
     chunks: Box<[Option<Bytes>]>,
 }
 
@@ -103,6 +107,7 @@ impl TrackLog {
             end: 0,
             bytes: 0,
             bytes_max,
+            rebuilt: Vec::new(),
             keyframes_only: false,
             cursor: None,
             grace_ms: 0,
@@ -138,13 +143,22 @@ impl TrackLog {
     }
 
     /// The chunk `number`, as it is passed on.
-    pub(super) fn get(&self, number: u64) -> Option<&Bytes> {
-        let frame = &self.frames[self.frame_of(number)?];
-        frame.chunks[(number - frame.first) as usize].as_ref()
+    pub(super) fn get(&self, number: u64) -> Option<Held<'_>> {
+        let chunk = self.slot(number)?;
+        if !chunk.is_empty() {
+            return Some(Held::Here(chunk));
+        }
+        let at = self.rebuilt.binary_search_by_key(&number, |&(rebuilt, _)| rebuilt).ok()?;
+        Some(Held::Rebuildable { bytes: self.rebuilt[at].1 })
     }
 
     pub(super) fn holds(&self, number: u64) -> bool {
-        self.get(number).is_some()
+        self.slot(number).is_some()
+    }
+
+    fn slot(&self, number: u64) -> Option<&Bytes> {
+        let frame = &self.frames[self.frame_of(number)?];
+        frame.chunks[(number - frame.first) as usize].as_ref()
     }
 
     /// Whether the frame of `number` is known and done with: nothing of it is worth asking for.
@@ -209,6 +223,28 @@ impl TrackLog {
         Inserted::New
     }
 
+    /// Takes a chunk that parity gave. It is kept until its frame is delivered.
+    pub(super) fn insert_rebuilt(&mut self, chunk: &Chunk, encoded: Bytes, deadline_ms: u32) -> Inserted {
+        let bytes = encoded.len() as u32;
+        let inserted = self.insert(chunk, encoded, deadline_ms);
+        if inserted == Inserted::New {
+            let place = self.rebuilt.partition_point(|&(number, _)| number < chunk.number);
+            self.rebuilt.insert(place, (chunk.number, bytes));
+        }
+        inserted
+    }
+
+    /// Lets go of what parity gave of a frame: it was delivered.
+    fn release(&mut self, at: usize) {
+        let frame = &mut self.frames[at];
+        let from = self.rebuilt.partition_point(|&(number, _)| number < frame.first);
+        let end = frame.end();
+        for &(number, bytes) in self.rebuilt[from..].iter().take_while(|&&(number, _)| number < end) {
+            frame.chunks[(number - frame.first) as usize] = Some(Bytes::new());
+            self.bytes -= bytes as usize;
+        }
+    }
+
     /// Whether a frame that is not known goes between its neighbours.
     fn fits(&self, at: usize, first: u64, chunk: &Chunk) -> bool {
         let end = first + u64::from(chunk.data) + u64::from(chunk.parity);
@@ -217,20 +253,16 @@ impl TrackLog {
             && self.frames.get(at).is_none_or(|frame| end <= frame.first && chunk.sequence < frame.sequence)
     }
 
-    /// The chunks of the frame of `number`, if it lacks data but parity came: to be rebuilt. With the number of its
-    /// first chunk, how many chunks are data, and whether the parity is that of Reed and Solomon.
+    /// The chunks of the frame of `number`, if it lacks data but parity came: to be rebuilt.
     pub(super) fn rebuildable(&self, number: u64) -> Option<Rebuildable<'_>> {
         let frame = &self.frames[self.frame_of(number)?];
         let spare = frame.chunks.iter().skip(usize::from(frame.data)).flatten().count();
-        if frame.is_complete() || spare == 0 {
-            return None;
-        }
-        Some(Rebuildable {
-            first: frame.first,
-            data: frame.data,
-            reed_solomon: frame.reed_solomon,
-            chunks: &frame.chunks,
-        })
+        if frame.is_complete() || spare == 0 { None } else { Some(frame.rebuildable()) }
+    }
+
+    /// The chunks of the frame of `number`: what was rebuilt before can be again.
+    pub(super) fn rebuildable_again(&self, number: u64) -> Option<Rebuildable<'_>> {
+        Some(self.frames[self.frame_of(number)?].rebuildable())
     }
 
     /// Whether the frame of `number` can do without it, if what is neither here nor `lost` comes; `None` if it can't, or if
@@ -298,6 +330,7 @@ impl TrackLog {
             deadline_ms: frame.deadline_ms,
             chunks: frame.chunks.iter().take(usize::from(frame.data)).flatten().cloned().collect(),
         };
+        self.release(at);
         let skips = self.cursor.is_none() || keyframes_only;
         if skips {
             // What is older is of no use to this application, only to others.
@@ -374,6 +407,9 @@ impl TrackLog {
             self.floor = frame.end();
             self.frames.pop_front();
         }
+        if self.rebuilt.first().is_some_and(|&(number, _)| number < self.floor) {
+            self.rebuilt.retain(|&(number, _)| number >= self.floor);
+        }
     }
 
     fn frame_of(&self, number: u64) -> Option<usize> {
@@ -429,8 +465,35 @@ pub(super) struct Rebuildable<'a> {
     pub(super) first: u64,
     pub(super) data: u8,
     pub(super) reed_solomon: bool,
-    /// Encoded, data first.
+    /// Encoded, data first. Those that were rebuilt before may be empty.
     pub(super) chunks: &'a [Option<Bytes>],
+}
+
+/// A chunk that can be passed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Held<'a> {
+    Here(&'a Bytes),
+    /// It is not kept: the others of its frame give it.
+    Rebuildable {
+        bytes: u32,
+    },
+}
+
+impl<'a> Held<'a> {
+    pub(super) fn here(self) -> Option<&'a Bytes> {
+        match self {
+            Self::Here(chunk) => Some(chunk),
+            Self::Rebuildable { .. } => None,
+        }
+    }
+
+    /// How long it is.
+    pub(super) fn bytes(self) -> u64 {
+        match self {
+            Self::Here(chunk) => chunk.len() as u64,
+            Self::Rebuildable { bytes } => bytes.into(),
+        }
+    }
 }
 
 impl Frame {
@@ -451,6 +514,15 @@ impl Frame {
 
     fn end(&self) -> u64 {
         self.first + self.chunks.len() as u64
+    }
+
+    fn rebuildable(&self) -> Rebuildable<'_> {
+        Rebuildable {
+            first: self.first,
+            data: self.data,
+            reed_solomon: self.reed_solomon,
+            chunks: &self.chunks,
+        }
     }
 
     fn is_complete(&self) -> bool {

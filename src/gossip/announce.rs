@@ -32,6 +32,8 @@ const LOSSY: Duration = Duration::from_secs(120);
 pub(super) struct Announcer {
     /// By source and in the order of arrival; few at any time.
     fresh: Vec<Fresh>,
+    /// How many updates that is.
+    count: usize,
     /// The neighbour that was told last.
     last: u8,
     at: Option<Instant>,
@@ -49,17 +51,39 @@ struct Tail {
     at: Instant,
 }
 
-#[derive(Debug)]
+/// Updates of a source in a row that the same neighbours have: mostly all, as one tree brings them.
+#[derive(Clone, Copy, Debug)]
 struct Fresh {
     source: SourceIndex,
-    sequence: u64,
+    count: u32,
+    first: u64,
     have_it: Slots,
+}
+
+impl Fresh {
+    fn sequences(&self) -> Range<u64> {
+        self.first..self.first + u64::from(self.count)
+    }
+
+    /// The updates of `range` among these.
+    fn part(&self, range: &Range<u64>) -> Range<u64> {
+        let own = self.sequences();
+        range.start.clamp(own.start, own.end)..range.end.clamp(own.start, own.end)
+    }
 }
 
 impl Announcer {
     /// Notes a new update that `have_it` need not be told of.
     pub(super) fn note(&mut self, source: SourceIndex, sequence: u64, have_it: Slots) {
-        self.fresh.push(Fresh { source, sequence, have_it });
+        self.count += 1;
+        if let Some(last) = self.fresh.last_mut() {
+            let follows = last.source == source && last.sequences().end == sequence;
+            if follows && last.have_it == have_it && last.count < u32::MAX {
+                last.count += 1;
+                return;
+            }
+        }
+        self.fresh.push(Fresh { source, count: 1, first: sequence, have_it });
     }
 
     /// Announcements go on within an interval.
@@ -72,10 +96,41 @@ impl Announcer {
 
     /// `slots` have proved to know some updates.
     pub(super) fn mark(&mut self, source: SourceIndex, sequences: Range<u64>, slots: Slots) {
-        for fresh in &mut self.fresh {
-            if fresh.source == source && sequences.contains(&fresh.sequence) {
-                fresh.have_it |= slots;
+        let mut at = 0;
+        while let Some(&fresh) = self.fresh.get(at) {
+            let marked = fresh.part(&sequences);
+            if fresh.source != source || marked.is_empty() || fresh.have_it | slots == fresh.have_it {
+                at += 1;
+                continue;
             }
+            // What lies before and behind stays as it is.
+            let own = fresh.sequences();
+            let parts = [
+                (own.start..marked.start, fresh.have_it),
+                (marked.clone(), fresh.have_it | slots),
+                (marked.end..own.end, fresh.have_it),
+            ];
+            let parts = parts.into_iter().filter(|(part, _)| !part.is_empty());
+            let parts: SmallVec<[Fresh; 3]> = parts
+                .map(|(part, have_it)| Fresh {
+                    source,
+                    count: (part.end - part.start) as u32,
+                    first: part.start,
+                    have_it,
+                })
+                .collect();
+            let count = parts.len();
+            self.fresh.splice(at..=at, parts);
+            at += count;
+        }
+    }
+
+    /// Those that are left are still to be announced.
+    fn retain(&mut self, keep: impl Fn(&Fresh) -> bool) {
+        self.fresh.retain(keep);
+        self.count = self.fresh.iter().map(|fresh| fresh.count as usize).sum();
+        if self.fresh.capacity() > 4 && self.fresh.len() * 4 <= self.fresh.capacity() {
+            self.fresh.shrink_to(self.fresh.len() * 2);
         }
     }
 
@@ -106,12 +161,12 @@ impl Announcer {
     }
 
     pub(super) fn forget(&mut self, source: SourceIndex) {
-        self.fresh.retain(|fresh| fresh.source != source);
+        self.retain(|fresh| fresh.source != source);
         self.tail = self.tail.filter(|tail| tail.source != source);
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.fresh.len() >= FRESH_MAX
+        self.count >= FRESH_MAX
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
@@ -135,7 +190,7 @@ impl<P: WirePeer> Gossip<P> {
             self.announcer.last = slot;
             self.tell(slot, actions);
         }
-        self.announcer.fresh.retain(|fresh| !untold(fresh).is_empty());
+        self.announcer.retain(|fresh| !untold(fresh).is_empty());
         if !self.announcer.fresh.is_empty() {
             // With many neighbours the round must not take for ever.
             let pace = if self.trees_suffice(now) { CALM_INTERVALS } else { 1 };
@@ -170,7 +225,7 @@ impl<P: WirePeer> Gossip<P> {
         for slot in self.peers.all().iter() {
             self.tell(slot, actions);
         }
-        self.announcer.fresh.clear();
+        self.announcer.retain(|_| false);
         self.announcer.at = None;
     }
 
@@ -182,7 +237,7 @@ impl<P: WirePeer> Gossip<P> {
         for of_source in fresh.chunk_by_mut(|a, b| a.source == b.source) {
             let mut ranges = RangeSet::new();
             for fresh in of_source.iter_mut().filter(|fresh| !fresh.have_it.contains(slot)) {
-                ranges.insert(fresh.sequence..fresh.sequence + 1);
+                ranges.insert(fresh.sequences());
                 fresh.have_it |= Slots::one(slot);
             }
             if let (false, Some((origin, epoch))) = (ranges.is_empty(), self.log.name(of_source[0].source)) {
@@ -194,6 +249,54 @@ impl<P: WirePeer> Gossip<P> {
         for sources in messages {
             self.stats.haves_sent += 1;
             self.send(slot, GossipMessage::Have { sources }, actions);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Runs say of each update what a list of single ones says.
+        #[test]
+        fn runs_equal_single_updates(
+            steps in prop::collection::vec((0u32..3, 0u64..12, 1u64..6, 0u8..4, any::<bool>()), 1..60),
+        ) {
+            let mut announcer = Announcer::default();
+            let mut model: BTreeMap<(SourceIndex, u64), Slots> = BTreeMap::new();
+            let mut next = [0u64; 3];
+            for (source, from, length, slot, mark) in steps {
+                let (index, slots) = (SourceIndex(source), Slots::one(slot));
+                if mark {
+                    announcer.mark(index, from..from + length, slots);
+                    for (_, have_it) in model.range_mut((index, from)..(index, from + length)) {
+                        *have_it |= slots;
+                    }
+                } else {
+                    let sequence = next[source as usize];
+                    // Now and then one comes by another way.
+                    next[source as usize] += 1 + u64::from(length == 5);
+                    announcer.note(index, sequence, slots);
+                    model.insert((index, sequence), slots);
+                }
+                let listed: BTreeMap<_, _> = announcer
+                    .fresh
+                    .iter()
+                    .flat_map(|fresh| fresh.sequences().map(|at| ((fresh.source, at), fresh.have_it)))
+                    .collect();
+                prop_assert_eq!(&listed, &model);
+                prop_assert_eq!(announcer.count, model.len());
+            }
+            announcer.retain(|fresh| fresh.have_it.contains(0));
+            model.retain(|_, have_it| have_it.contains(0));
+            prop_assert_eq!(announcer.count, model.len());
+            announcer.forget(SourceIndex(1));
+            prop_assert!(announcer.fresh.iter().all(|fresh| fresh.source != SourceIndex(1)));
         }
     }
 }

@@ -56,8 +56,8 @@ pub(crate) enum SwarmAction<P> {
     Hurry(P),
     /// Others have one.
     Vouched(P),
-    /// This peer may be dead, unless it was heard of just now.
-    Suspect(P),
+    /// The neighbours may be dead, but for those that were heard of just now.
+    SuspectNeighbors,
     Misbehaved(P, Offence),
     Event(Event<P>),
     /// Of a group: something about the livestreams of its participants.

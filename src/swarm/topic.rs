@@ -505,7 +505,7 @@ impl<P: WirePeer> Topic<P> {
         }
         self.gossip_rush.passed(&mut self.gossip_actions, count);
         if self.gossip.take_silence() {
-            actions.extend(self.views.neighbors().map(SwarmAction::Suspect));
+            actions.push(SwarmAction::SuspectNeighbors);
         }
     }
 }

@@ -12,12 +12,12 @@ use super::{Relay, RelayAction, Track, bit};
 use crate::authority::CHUNK_HASH_BYTES;
 use crate::authority::Signature;
 use crate::forest::parity::{self, PARITY_EXTRA_BYTES_MAX, Scheme};
-use crate::forest::track::Inserted;
+use crate::forest::track::{Inserted, Rebuildable};
 use crate::io::Class;
 use crate::rng::mix;
 use crate::time::Instant;
 use crate::wire::{
-    CHUNK_HEADER_BYTES_MAX, Chunk, ForestMessage, FrameWriter, Message, PARITY_MAX, TRACKS, WirePeer,
+    CHUNK_HEADER_BYTES_MAX, Chunk, ForestMessage, FrameReader, FrameWriter, Message, PARITY_MAX, TRACKS, WirePeer,
     chunk_bytes,
 };
 
@@ -458,35 +458,41 @@ impl<P: WirePeer> Relay<P> {
         let Some(facts) = self.facts else { return };
         let Some(track) = self.tracks.get(&newest.track) else { return };
         let Some(frame) = track.log.rebuildable(newest.number) else { return };
-        let scheme = if frame.reed_solomon { Scheme::ReedSolomon } else { Scheme::Xor };
+        let scheme = scheme_of(&frame);
         let (first, data) = (frame.first, usize::from(frame.data));
         let parity = frame.chunks.len() - data;
         let has = |index: usize| frame.chunks.get(index).is_some_and(Option::is_some);
         if !parity::can_recover(scheme, data, parity, has) {
             return;
         }
-        let bodies: Vec<Option<Bytes>> =
-            frame.chunks.iter().map(|chunk| chunk.as_ref().and_then(chunk_body)).collect();
-        for (index, body) in parity::recover(scheme, &bodies, data) {
-            let chunk = Chunk {
-                number: first + index as u64,
-                index: index as u8,
-                seal: Bytes::new(),
-                body,
-                ..newest.clone()
-            };
+        let deadline_ms = u32::try_from(facts.deadline.as_millis()).unwrap_or(u32::MAX);
+        for (index, body) in parity::recover(scheme, &bodies_of(&frame), data) {
+            let chunk = rebuilt_chunk(newest, first, index, body);
             let genuine = self.seals.as_ref().is_none_or(|seals| seals.approves(&chunk));
             if !genuine {
                 continue;
             }
             let encoded = self.encode(&chunk);
-            if self.keep(&chunk, encoded.clone(), facts.deadline) == Inserted::New {
+            let log = &mut self.track(chunk.track).log;
+            if log.insert_rebuilt(&chunk, encoded.clone(), deadline_ms) == Inserted::New {
                 self.stats.chunks_rebuilt += 1;
                 let missed = self.found(chunk.track, chunk.number).is_some();
                 let late = if missed { Late::Missed } else { Late::Waited };
                 self.pass_on(&chunk, &encoded, None, late, now, actions);
             }
         }
+    }
+
+    /// A chunk that was rebuilt and not kept: once more, for somebody who lacks it.
+    pub(super) fn rebuild_again(&self, id: u8, number: u64) -> Option<Bytes> {
+        let frame = self.tracks.get(&id)?.log.rebuildable_again(number)?;
+        let whole = frame.chunks.iter().flatten().find(|chunk| !chunk.is_empty())?;
+        let (_, message) = FrameReader::new(whole, Instant::ZERO).ok()?.next::<P>()?.ok()?;
+        let Message::Forest(ForestMessage::Chunk(other)) = message else { return None };
+        let rebuilt = parity::recover(scheme_of(&frame), &bodies_of(&frame), usize::from(frame.data));
+        let (index, body) =
+            rebuilt.into_iter().find(|&(index, _)| frame.first + index as u64 == number)?;
+        Some(self.encode(&rebuilt_chunk(&other, frame.first, index, body)))
     }
 
     /// The parent of a stripe sent its next chunk: what it left out is missed.
@@ -640,6 +646,21 @@ fn class_of(chunk: &Chunk) -> Class {
     const AUDIO: u8 = 2;
     debug_assert!(chunk.track < TRACKS, "the reader lets no other through");
     if chunk.track >> 3 == AUDIO { Class::Urgent } else { Class::High }
+}
+
+fn scheme_of(frame: &Rebuildable<'_>) -> Scheme {
+    if frame.reed_solomon { Scheme::ReedSolomon } else { Scheme::Xor }
+}
+
+/// What came of a frame, without the headers.
+fn bodies_of(frame: &Rebuildable<'_>) -> Vec<Option<Bytes>> {
+    frame.chunks.iter().map(|chunk| chunk.as_ref().and_then(chunk_body)).collect()
+}
+
+/// A chunk that parity gave, with what it has in common with another of its frame.
+fn rebuilt_chunk(other: &Chunk, first: u64, index: usize, body: Bytes) -> Chunk {
+    let number = first + index as u64;
+    Chunk { number, index: index as u8, seal: Bytes::new(), body, ..other.clone() }
 }
 
 /// What is asked for twice while it waits leaves once.

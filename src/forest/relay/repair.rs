@@ -515,8 +515,8 @@ impl<P: WirePeer> Relay<P> {
         now: Instant,
         actions: &mut Vec<RelayAction<P>>,
     ) {
-        let held = self.tracks.get(&id).and_then(|track| track.log.get(number)).cloned();
-        let Some(frame) = held else {
+        let held = self.tracks.get(&id).and_then(|track| track.log.get(number));
+        let Some((bytes, here)) = held.map(|held| (held.bytes(), held.here().cloned())) else {
             let key = (id, number);
             let sealed = self.seals.as_ref().is_some_and(|seals| seals.holds(id, number));
             let coming = sealed || self.missing.contains_key(&key) || self.history.contains(&key);
@@ -544,7 +544,7 @@ impl<P: WirePeer> Relay<P> {
         }
         // Whoever waits for his first picture is not kept waiting by what others have to spare.
         let bears = !(history && !keyframe && self.is_busy() || self.is_swamped());
-        if !(bears && self.affords(to, frame.len() as u64, history, now)) {
+        if !(bears && self.affords(to, bytes, history, now)) {
             self.stats.chunks_unserved += 1;
             if !history {
                 // Somebody else may have room.
@@ -552,6 +552,7 @@ impl<P: WirePeer> Relay<P> {
             }
             return;
         }
+        let Some(frame) = here.or_else(|| self.rebuild_again(id, number)) else { return };
         self.stats.chunks_served += 1;
         let class = match (history, keyframe) {
             // It is older than all that waits.
