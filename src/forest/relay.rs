@@ -433,7 +433,7 @@ impl<P: WirePeer> Relay<P> {
     /// What the link's round trip was measured to be. Nothing happens if the peer neither feeds nor is fed.
     pub fn set_rtt(&mut self, peer: P, rtt: Duration) {
         if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.rtt = rtt;
+            peer.set_rtt(rtt);
         }
     }
 

@@ -407,6 +407,9 @@ impl TrackLog {
             self.floor = frame.end();
             self.frames.pop_front();
         }
+        if self.frames.capacity() > self.frames.len() + 2 * FRAMES_STEP {
+            self.frames.shrink_to(self.frames.len() + FRAMES_STEP);
+        }
         if self.rebuilt.first().is_some_and(|&(number, _)| number < self.floor) {
             self.rebuilt.retain(|&(number, _)| number >= self.floor);
         }

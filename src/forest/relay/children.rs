@@ -34,7 +34,7 @@ impl<P: WirePeer> Relay<P> {
             return;
         }
         let interest = Interest { tracks: attach.tracks, keyframes: attach.keyframes };
-        let ends: SmallVec<[(u8, u64); 2]> =
+        let ends: SmallVec<[(u8, u64); 1]> =
             self.tracks.keys().filter_map(|&track| Some((track, self.live_end(track)?))).collect();
         let (slots, mut taken) = (self.slots(), self.children_count());
         // Whoever makes room for those whom the plan sends is still on the way out.
@@ -72,6 +72,10 @@ impl<P: WirePeer> Relay<P> {
             accepted |= 1 << index;
             let child =
                 Child { peer: from, interest, feeds: attach.feeds, lease: now + LEASE, from: ends.clone() };
+            if stripe.children.len() == stripe.children.capacity() {
+                // Most have few, and a star has all.
+                stripe.children.reserve_exact(stripe.children.len() / 4 + 1);
+            }
             stripe.children.push(child);
         }
         for index in stripes_of(accepted, self.stripes.len()) {

@@ -11,7 +11,6 @@ use super::{
     WATCH_RETRY, stripes_of,
 };
 use crate::io::Class;
-use crate::propagation::bucket::Bucket;
 use crate::time::Instant;
 use crate::wire::{Attach, Attached, ForestMessage, LostParent, Plan, StreamNotice, TrackPosition, WirePeer};
 
@@ -146,21 +145,10 @@ impl<P: WirePeer> Relay<P> {
 
     /// The peer's entry, made if need be.
     pub(super) fn peer(&mut self, peer: P, now: Instant, actions: &mut Vec<RelayAction<P>>) -> &mut Peer {
-        let rate = self.facts.map_or(0, |facts| facts.rate_bytes_per_s);
         self.peers.entry(peer).or_insert_with(|| {
             actions.push(RelayAction::Hold(peer));
-            Peer {
-                uses: 0,
-                rtt: RTT_GUESS,
-                ask: None,
-                attached: now,
-                serve_budget: Some(Bucket::new(
-                    (rate * 3).max(30_000),
-                    Duration::from_millis(250),
-                    96 * 1_500,
-                    now,
-                )),
-            }
+            let rtt_us = RTT_GUESS.as_micros() as u32;
+            Peer { uses: 0, rtt_us, ask: None, attached: now, serve_budget: None }
         })
     }
 
@@ -207,9 +195,9 @@ impl<P: WirePeer> Relay<P> {
             let answer = peer.ask.take_if(|(token, _, _)| *token == attached.token);
             if let Some((_, stripes, sent)) = answer {
                 asked = stripes;
-                peer.rtt = now - sent;
+                peer.set_rtt(now - sent);
             }
-            let (rtt, measured) = (peer.rtt, answer.is_some());
+            let (rtt, measured) = (peer.rtt(), answer.is_some());
             // One that was not asked for is better than none.
             if attached.clock_us != Attached::<P>::CLOCK_UNKNOWN && (measured || !knew_clock) {
                 self.compare_clocks(attached.clock_us, rtt, measured, now);

@@ -17,8 +17,8 @@ use crate::io::Class;
 use crate::rng::mix;
 use crate::time::Instant;
 use crate::wire::{
-    CHUNK_HEADER_BYTES_MAX, Chunk, ForestMessage, FrameReader, FrameWriter, Message, PARITY_MAX, TRACKS, WirePeer,
-    chunk_bytes,
+    CHUNK_HEADER_BYTES_MAX, Chunk, ForestMessage, FrameReader, FrameWriter, Message, PARITY_MAX, TRACKS,
+    WirePeer, chunk_bytes,
 };
 
 /// A media frame for the application.
@@ -490,8 +490,7 @@ impl<P: WirePeer> Relay<P> {
         let (_, message) = FrameReader::new(whole, Instant::ZERO).ok()?.next::<P>()?.ok()?;
         let Message::Forest(ForestMessage::Chunk(other)) = message else { return None };
         let rebuilt = parity::recover(scheme_of(&frame), &bodies_of(&frame), usize::from(frame.data));
-        let (index, body) =
-            rebuilt.into_iter().find(|&(index, _)| frame.first + index as u64 == number)?;
+        let (index, body) = rebuilt.into_iter().find(|&(index, _)| frame.first + index as u64 == number)?;
         Some(self.encode(&rebuilt_chunk(&other, frame.first, index, body)))
     }
 

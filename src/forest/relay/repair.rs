@@ -1,5 +1,6 @@
 //! Gaps, late joining, and what others ask for.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -8,7 +9,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::keyframes::PICTURE_PATIENCE;
 use super::media::key_of;
-use super::{Missing, PassedLate, RTT_GUESS, Relay, RelayAction, bit};
+use super::{Missing, PassedLate, Peer, RTT_GUESS, Relay, RelayAction, bit};
 use crate::forest::track::Spare;
 use crate::io::Class;
 use crate::log::RangeSet;
@@ -52,6 +53,10 @@ const PASSED_LATE_MAX: usize = 64;
 
 /// Chunks named in one request, at most: it must fit a frame.
 const NAMED_MAX: usize = 64;
+
+/// What a peer may ask for at a time: three times the stream for so long, or so many bytes.
+const SERVE_BURST: Duration = Duration::from_millis(250);
+const SERVE_BURST_BYTES_MIN: u64 = 96 * 1_500;
 
 /// Chunks looked at for one request, at most.
 const WANTED_MAX: u64 = 1_024;
@@ -346,7 +351,7 @@ impl<P: WirePeer> Relay<P> {
                 continue;
             }
             let peer = self.holder(track, number, missing);
-            let rtt = peer.and_then(|peer| self.peers.get(&peer)).map_or(RTT_GUESS, |peer| peer.rtt);
+            let rtt = peer.and_then(|peer| self.peers.get(&peer)).map_or(RTT_GUESS, Peer::rtt);
             let left_ms = use_by.map_or(u64::MAX, |at| at - now_ms.min(at));
             if !missing.history && self.is_spared(track, number, rtt, left_ms) {
                 self.missing_at.set((track, number), Some(now + SPARED));
@@ -429,7 +434,7 @@ impl<P: WirePeer> Relay<P> {
             // All receive the same at about the same time, and an answer from nearby is soon there.
             let parents = self.stripes.iter().filter_map(|stripe| stripe.parent);
             let fits = parents.filter(|peer| !self.banned.contains(peer));
-            let rtt = |peer: P| self.peers.get(&peer).map_or(RTT_GUESS, |peer| peer.rtt);
+            let rtt = |peer: P| self.peers.get(&peer).map_or(RTT_GUESS, Peer::rtt);
             let nearest = fits.min_by_key(|&peer| rtt(peer));
             let nearest = nearest.filter(|&peer| own.is_none_or(|own| rtt(peer) + NEARER < rtt(own)));
             if nearest.is_some() {
@@ -568,7 +573,10 @@ impl<P: WirePeer> Relay<P> {
     /// live chunks lack, and are missed next. With hardly a queue they lack nothing.
     fn affords(&mut self, to: P, bytes: u64, history: bool, now: Instant) -> bool {
         let idle = self.is_idle();
-        let own = self.peers.get_mut(&to).and_then(|peer| peer.serve_budget.as_mut());
+        let rate = self.facts.map_or(0, |facts| facts.rate_bytes_per_s);
+        let fresh = || Bucket::new((rate * 3).max(30_000), SERVE_BURST, SERVE_BURST_BYTES_MIN, now);
+        let own = self.peers.get_mut(&to);
+        let own = own.map(|peer| &mut **peer.serve_budget.get_or_insert_with(|| Box::new(fresh())));
         let all = self.serve_budget.as_mut().filter(|_| !history);
         let mut budgets: SmallVec<[(&mut Bucket, bool); 2]> = SmallVec::new();
         budgets.extend(own.map(|budget| (budget, false)));

@@ -6,7 +6,7 @@ use core::time::Duration;
 use smallvec::SmallVec;
 
 use super::feeds::PLANNED_TRIES;
-use super::{Candidate, RTT_GUESS, Relay, RelayAction, stripes_of};
+use super::{Candidate, Peer, RTT_GUESS, Relay, RelayAction, stripes_of};
 use crate::time::Instant;
 use crate::wire::{ForestMessage, WirePeer};
 
@@ -177,7 +177,7 @@ impl<P: WirePeer> Relay<P> {
     }
 
     pub(super) fn answer_time(&self, peer: P) -> Duration {
-        let rtt = self.peers.get(&peer).map_or(RTT_GUESS, |peer| peer.rtt);
+        let rtt = self.peers.get(&peer).map_or(RTT_GUESS, Peer::rtt);
         rtt + rtt / 8 + Duration::from_millis(15)
     }
 

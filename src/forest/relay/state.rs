@@ -59,7 +59,7 @@ pub(super) struct Stripe<P> {
     pub(super) lost: Option<P>,
     pub(super) retry_at: Option<Instant>,
     /// By track, the next number that the parent will send.
-    pub(super) edges: SmallVec<[(u8, u64); 2]>,
+    pub(super) edges: SmallVec<[(u8, u64); 1]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +80,7 @@ pub(super) struct Child<P> {
     pub(super) feeds: u8,
     pub(super) lease: Instant,
     /// By track, the first number that is pushed to it.
-    pub(super) from: SmallVec<[(u8, u64); 2]>,
+    pub(super) from: SmallVec<[(u8, u64); 1]>,
 }
 
 /// What is known of the source's clock.
@@ -99,11 +99,22 @@ pub(super) struct ClockReading {
 pub(super) struct Peer {
     /// Stripes in which it is parent or child.
     pub(super) uses: u16,
-    pub(super) rtt: Duration,
+    pub(super) rtt_us: u32,
     /// The newest question to it: token, stripes, when.
     pub(super) ask: Option<(u32, u16, Instant)>,
     pub(super) attached: Instant,
-    pub(super) serve_budget: Option<Bucket>,
+    /// Once it has asked for something.
+    pub(super) serve_budget: Option<Box<Bucket>>,
+}
+
+impl Peer {
+    pub(super) fn rtt(&self) -> Duration {
+        Duration::from_micros(self.rtt_us.into())
+    }
+
+    pub(super) fn set_rtt(&mut self, rtt: Duration) {
+        self.rtt_us = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
+    }
 }
 
 #[derive(Debug)]

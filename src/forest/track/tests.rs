@@ -527,3 +527,39 @@ proptest! {
         prop_assert_eq!(sorted(seen), sorted(model.seen));
     }
 }
+
+#[test]
+fn what_parity_gave_is_let_go_of_once_it_is_delivered() {
+    let frame = Planned { sequence: 0, first: 0, data: 3, parity: 1, keyframe: true, deadline_ms: None };
+    let next = Planned { sequence: 1, first: 4, keyframe: false, ..frame };
+    let mut log = log();
+    insert(&mut log, &frame, 0);
+    insert(&mut log, &frame, 3);
+    insert(&mut log, &frame, 2);
+    let rebuildable = log.rebuildable(3).unwrap();
+    assert_eq!((rebuildable.first, rebuildable.data, rebuildable.chunks.len()), (0, 3, 4));
+    let rebuilt = frame.chunk(1);
+    assert_eq!(log.insert_rebuilt(&rebuilt, encoded(1), DEADLINE_MS), Inserted::New);
+    assert_eq!(log.insert_rebuilt(&rebuilt, encoded(1), DEADLINE_MS), Inserted::Duplicate);
+    assert!(log.rebuildable(3).is_none(), "it is complete");
+    assert!(matches!(log.get(1), Some(Held::Here(chunk)) if *chunk == encoded(1)));
+    assert_eq!(log.bytes(), 40);
+    let ready = log.next_ready(true).unwrap();
+    assert_eq!(ready.chunks, [encoded(0), encoded(1), encoded(2)]);
+
+    // It is still here to all who ask, but takes no room.
+    assert_eq!(log.bytes(), 30);
+    assert!(log.holds(1) && log.is_settled(1));
+    let held = log.get(1).unwrap();
+    assert_eq!((held.here(), held.bytes()), (None, 10));
+    assert_eq!(insert(&mut log, &frame, 1), Inserted::Duplicate);
+    let again = log.rebuildable_again(1).unwrap();
+    assert_eq!(again.chunks[1], Some(Bytes::new()));
+    assert_eq!(again.chunks.iter().flatten().filter(|chunk| !chunk.is_empty()).count(), 3);
+
+    // It goes with its frame.
+    insert_all(&mut log, &Planned { sequence: 2, first: 8, keyframe: true, ..next });
+    log.trim(10_000);
+    assert_eq!((log.floor(), log.bytes()), (4, 30));
+    assert!(log.rebuilt.is_empty() && log.get(1).is_none());
+}
