@@ -10,6 +10,8 @@ mod repair;
 mod seals;
 mod silence;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
