@@ -29,7 +29,7 @@ use crate::io::Class;
 use crate::propagation::bucket::Bucket;
 use crate::stats::LivestreamStats;
 use crate::time::Instant;
-use crate::wire::{Attach, ForestMessage, LostParent, StreamNotice, WirePeer};
+use crate::wire::{Attach, Chunk, ForestMessage, LostParent, StreamNotice, WirePeer};
 
 use load::{Load, Quality};
 pub use media::{MediaFrame, Publish};
@@ -196,6 +196,8 @@ pub struct Relay<P: WirePeer> {
     fed: bool,
     lost: Vec<LostParent<P>>,
     parity_debt: u32,
+    /// At the source of a stream of a group: copies of the frame before, of which there is one chunk.
+    held_back: Vec<(Chunk, Bytes)>,
     redundancy_percent: u16,
     /// What this node spends on this stream and others of its group, in bytes a second, if there are such.
     shared_upload: Option<u64>,
@@ -314,6 +316,7 @@ impl<P: WirePeer> Relay<P> {
             fed: false,
             lost: Vec::new(),
             parity_debt: 0,
+            held_back: Vec::new(),
             redundancy_percent: 100,
             shared_upload: None,
             last_delivery: None,

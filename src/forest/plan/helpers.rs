@@ -54,10 +54,13 @@ struct Viewer<P> {
 }
 
 /// The share of uploads that is given out, in percent.
-pub(crate) const HELPER_USE_PERCENT: u64 = 93;
+pub(crate) const HELPER_USE_PERCENT: u64 = 96;
 
 /// More helpers than this in a stripe are more connections than they are worth, unless there is no room otherwise.
 const WIDTH_MAX: usize = 4;
+
+/// What a viewer gives of a stripe beyond its upload at a time.
+const BEYOND_MAX: usize = 3;
 
 /// In place of a viewer's number.
 const ROOT: u32 = u32::MAX;
@@ -259,8 +262,8 @@ impl<P: WirePeer> HelperPlan<P> {
         self.viewers.get(&viewer)?.parents.get(usize::from(stripe)).copied()
     }
 
-    /// Who can feed a stripe in the parent's place: other helpers of the stripe, those first who have the most room to spare,
-    /// then the source.
+    /// Who can feed a stripe in the parent's place: others who have it from elsewhere, those first who have the most room to
+    /// spare, then the source.
     pub(crate) fn backups(&self, viewer: P, stripe: u8) -> SmallVec<[P; 2]> {
         let (place, parent) = (usize::from(stripe), self.parent(viewer, stripe));
         let mut used: BTreeMap<P, usize> = BTreeMap::new();
@@ -269,17 +272,20 @@ impl<P: WirePeer> HelperPlan<P> {
         }
         let spare =
             |peer: P, upload: u64| self.slots(upload) as i64 - used.get(&peer).copied().unwrap_or(0) as i64;
-        let fits = |&(&peer, helper): &(&P, &Viewer<P>)| {
+        let fits = |&(&peer, other): &(&P, &Viewer<P>)| {
+            // Whoever is fed by the parent loses it, too.
+            let shares_parent = parent != Some(self.root) && other.parents.get(place).copied() == parent;
             peer != viewer
                 && Some(peer) != parent
-                && helper.expected_until.is_none()
-                && self.slots(helper.upload) > 0
+                && !shares_parent
+                && other.can_help()
                 && !self.is_above(viewer, place, peer)
         };
         let mut helpers: Vec<_> = self.viewers.iter().filter(fits).collect();
-        // Those who are turned to are not all the same.
+        // Those who are turned to are not all the same. Whoever has nothing to spare still gives a little for a while; the source
+        // alone could not feed all who have lost their parent.
         let turn = |peer: P| mix(peer.digest() ^ mix(viewer.digest() ^ u64::from(stripe)));
-        helpers.sort_by_key(|&(&peer, helper)| (Reverse(spare(peer, helper.upload).min(2)), turn(peer)));
+        helpers.sort_by_key(|&(&peer, helper)| (Reverse(spare(peer, helper.upload).clamp(0, 2)), turn(peer)));
         let mut backups: SmallVec<[P; 2]> =
             helpers.iter().map(|&(&peer, _)| peer).take(BACKUPS_MAX).collect();
         if parent != Some(self.root) {
@@ -354,6 +360,7 @@ impl<P: WirePeer> HelperPlan<P> {
         let others = count.saturating_sub(1);
         let mut left: Vec<usize> =
             viewers.iter().map(|viewer| self.slots(viewer.upload).min(others * self.stripes)).collect();
+        let mut beyond = vec![0; count];
         let mut need: SmallVec<[usize; 16]> = widths.iter().map(|width| count - width).collect();
         let mut helpers: Vec<usize> = (0..count).filter(|&helper| left[helper] > 0).collect();
         let key = mix(self.root.digest());
@@ -389,16 +396,36 @@ impl<P: WirePeer> HelperPlan<P> {
             let best = best.copied().filter(|&helper| !full(helper));
             let best =
                 best.or_else(|| helpers.iter().copied().find(|&helper| left[helper] > 0 && !full(helper)));
-            let Some(helper) = best else {
-                // Seats beyond are found one by one.
-                need[stripe] = 0;
-                continue;
+            let share = (count - widths[stripe]).div_ceil(width).max(1);
+            let room = |helper: usize| others - usize::from(layout.rooms[helper][stripe]);
+            let (helper, given) = match best {
+                Some(helper) => {
+                    let given = left[helper].min(needed).min(share).min(room(helper));
+                    left[helper] -= given;
+                    (helper, given)
+                }
+                None => {
+                    // Beyond what uploads give everybody gives a little who gives anything, if possible those who do already.
+                    let able = (0..count).filter(|&viewer| viewers[viewer].can_help());
+                    let feeds = |helper: usize| {
+                        let parents = viewers.iter().filter_map(|viewer| viewer.parents.get(stripe));
+                        parents.filter(|&&parent| parent == peers[helper]).count()
+                    };
+                    let least = able.filter(|&viewer| room(viewer) > 0).min_by_key(|&viewer| {
+                        let turn = mix(peers[viewer].digest() ^ key);
+                        (beyond[viewer], Reverse(feeds(viewer)), turn)
+                    });
+                    let Some(helper) = least else {
+                        need[stripe] = 0;
+                        continue;
+                    };
+                    let given = needed.min(share).min(BEYOND_MAX).min(room(helper));
+                    beyond[helper] += given;
+                    layout.excess += given;
+                    (helper, given)
+                }
             };
-            let share = (count - widths[stripe]).div_ceil(width);
-            let room = others - usize::from(layout.rooms[helper][stripe]);
-            let given = left[helper].min(needed).min(share.max(1)).min(room);
             layout.rooms[helper][stripe] += given as u16;
-            left[helper] -= given;
             need[stripe] -= given;
         }
     }
@@ -483,5 +510,10 @@ impl<P> Viewer<P> {
             room: Box::default(),
             parents: Box::default(),
         }
+    }
+
+    /// Whether it is here and gives anything.
+    fn can_help(&self) -> bool {
+        self.expected_until.is_none() && self.upload > 0
     }
 }

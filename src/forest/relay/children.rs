@@ -12,6 +12,10 @@ use crate::wire::{Attach, Attached, ForestMessage, TrackPosition, WirePeer};
 /// Peers named to a child that is refused, at most.
 const REDIRECTS_MAX: usize = 4;
 
+/// In a group, one part in so many of all that a node could feed it takes in of those who have lost their parent, whatever else
+/// it does.
+const RESERVE_PART: usize = 5;
+
 /// Questions that come before the plan, at most.
 const EARLY_MAX: usize = 256;
 
@@ -45,7 +49,12 @@ impl<P: WirePeer> Relay<P> {
             None => slots + slots / 4 + 2,
         };
         // Whoever has lost its parent is taken in at once, even if that is a little too much until the plan has changed.
-        let slots = if self.is_shared() && slots > 0 { slots + slots / 4 + 2 } else { slots };
+        let reserve = self.shared_upload.map_or(0, |all| self.slots_of(all) / RESERVE_PART);
+        let slots = match slots {
+            0 => reserve,
+            _ if self.is_shared() => slots + (slots / 4 + 2).max(reserve),
+            _ => slots,
+        };
         let overloaded = self.is_overloaded();
         let mut accepted = 0u16;
         let mut refused = 0u16;

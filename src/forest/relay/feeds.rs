@@ -55,6 +55,7 @@ impl<P: WirePeer> Relay<P> {
         } else {
             self.facts = Some(facts);
         }
+        let is_shared = self.is_shared();
         let mut asked: SmallVec<[(P, u16); 8]> = SmallVec::new();
         let mut called: SmallVec<[(P, u16); 8]> = SmallVec::new();
         for feed in plan.feeds {
@@ -76,7 +77,11 @@ impl<P: WirePeer> Relay<P> {
                 continue;
             }
             let called_off = stripe.candidate.map(|candidate| candidate.peer);
-            if let Some(peer) = called_off.filter(|&peer| peer != feed.parent && stripe.parent != Some(peer))
+            if is_shared && stripe.lost.is_some() {
+                // Whoever answers first has it.
+                stripe.tried.extend(called_off.filter(|peer| !stripe.tried.contains(peer)));
+            } else if let Some(peer) =
+                called_off.filter(|&peer| peer != feed.parent && stripe.parent != Some(peer))
             {
                 called.push((peer, 1 << feed.stripe));
             }
@@ -207,9 +212,10 @@ impl<P: WirePeer> Relay<P> {
         let count = self.stripes.len();
         for index in stripes_of(attached.accepted, count) {
             let path = paths.next().unwrap_or_default();
-            let expected = self.stripes[index].parent == Some(from)
-                || self.stripes[index].candidate.is_some_and(|candidate| candidate.peer == from);
             let stripe = &self.stripes[index];
+            let is_candidate = stripe.candidate.is_some_and(|candidate| candidate.peer == from);
+            let is_late = self.is_orphan(index) && stripe.tried.contains(&from);
+            let expected = stripe.parent == Some(from) || is_candidate || is_late;
             let has_another = stripe.lost.is_none() && stripe.parent.is_some_and(|parent| parent != from);
             if self.is_shared() && has_another && attached.tracks.is_empty() && !self.tracks.is_empty() {
                 // It has nothing yet itself: it is asked again.
@@ -314,10 +320,18 @@ impl<P: WirePeer> Relay<P> {
             }
             return;
         }
+        let mut called_off = None;
         let stripe = &mut self.stripes[index];
         let previous = stripe.parent.replace(from);
         let is_new = previous != Some(from);
         stripe.candidate = stripe.candidate.filter(|candidate| candidate.peer != from);
+        if self.shared_upload.is_some() && is_new && stripe.lost.is_some() {
+            // Another one was asked meanwhile: what the plan says holds, but there is no haste any more.
+            let other = stripe.candidate.take();
+            stripe.candidate =
+                other.filter(|other| other.from_plan).map(|other| Candidate { planned: true, ..other });
+            called_off = other.filter(|other| !other.from_plan).map(|other| other.peer);
+        }
         if is_new {
             stripe.heard = now;
             stripe.stalled = false;
@@ -336,7 +350,7 @@ impl<P: WirePeer> Relay<P> {
         stripe.handed_over = previous
             .filter(|_| self.shared_upload.is_some() && is_new && lost.is_none())
             .map(|peer| (peer, now));
-        if let Some(previous) = previous.filter(|_| is_new) {
+        for previous in previous.filter(|_| is_new).into_iter().chain(called_off) {
             self.send(previous, ForestMessage::Detach { stripes: 1 << index }, actions);
         }
         if let Some(parent) = lost.filter(|&parent| parent != from) {
@@ -432,15 +446,7 @@ impl<P: WirePeer> Relay<P> {
     /// Asks the next one who could feed a stripe.
     pub(super) fn find_parent(&mut self, index: usize, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         let stripe = &self.stripes[index];
-        let others = self.stripes.iter().filter_map(|other| other.parent);
-        let mut choices = stripe.backups.iter().copied().chain(others);
-        let fits = |peer: &P| {
-            *peer != self.local
-                && !self.banned.contains(peer)
-                && !stripe.tried.contains(peer)
-                && !stripe.children.iter().any(|child| child.peer == *peer)
-        };
-        let Some(peer) = choices.find(fits) else {
+        let Some(peer) = self.next_choice(index, now) else {
             let banned = stripe.parent.is_some_and(|parent| self.banned.contains(&parent));
             let stripe = &mut self.stripes[index];
             if core::mem::take(&mut stripe.left) && !banned {
@@ -468,6 +474,35 @@ impl<P: WirePeer> Relay<P> {
         self.stripes[index].candidate =
             Some(Candidate { peer, sent: now, tries: 1, planned: false, from_plan: false });
         self.ask(peer, 1 << index, now, actions);
+    }
+
+    /// Who is to be asked next to feed a stripe: backups, then those who feed another; first those of whom nothing bad is known.
+    pub(super) fn next_choice(&self, index: usize, now: Instant) -> Option<P> {
+        let stripe = &self.stripes[index];
+        let others = self.stripes.iter().filter_map(|other| other.parent);
+        let choices = stripe.backups.iter().copied().chain(others);
+        let fits = |peer: &P| {
+            *peer != self.local
+                && !self.banned.contains(peer)
+                && !stripe.tried.contains(peer)
+                && !stripe.children.iter().any(|child| child.peer == *peer)
+        };
+        let is_silent = |peer: P| {
+            let mut feeds = self.stripes.iter().filter(|stripe| stripe.parent == Some(peer));
+            feeds.any(|feeds| feeds.lost == Some(peer) || now - feeds.heard >= feeds.doubt())
+        };
+        let mut fitting = choices.filter(fits);
+        let first = fitting.next()?;
+        if !self.is_shared() || !is_silent(first) {
+            return Some(first);
+        }
+        fitting.find(|&peer| !is_silent(peer)).or(Some(first))
+    }
+
+    /// Whether a stripe has lost its parent, in a group: then several are asked at the same time.
+    pub(super) fn is_orphan(&self, index: usize) -> bool {
+        let stripe = &self.stripes[index];
+        self.is_shared() && stripe.lost.is_some() && !stripe.left
     }
 
     pub(super) fn flush_reports(&mut self, actions: &mut Vec<RelayAction<P>>) {

@@ -121,6 +121,11 @@ impl<P: WirePeer> Relay<P> {
         let is_protected = !self.is_shared() || bodies.len() == 1 || self.is_idle() && !publish.keyframe;
         let scheme = if Scheme::ReedSolomon.is_available() { Scheme::ReedSolomon } else { Scheme::Xor };
         let parity = if is_protected { self.parity_of(scheme, &bodies) } else { Vec::new() };
+        // Small messages share a frame of the transport: the copy of a small frame leaves with the next one, or both were lost.
+        let held_from = if self.is_shared() && bodies.len() == 1 { 1 } else { usize::MAX };
+        for (chunk, frame) in core::mem::take(&mut self.held_back) {
+            self.pass_on(&chunk, &frame, None, Late::No, now, actions);
+        }
         let track = self.tracks.entry(publish.track).or_insert_with(|| Track::new(bytes_max));
         let sequence = track.next_sequence;
         track.next_sequence += 1;
@@ -152,7 +157,11 @@ impl<P: WirePeer> Relay<P> {
                 Chunk { number: first + index as u64, index: index as u8, seal, body, ..head.clone() };
             let frame = self.encode(&chunk);
             self.keep(&chunk, frame.clone(), facts.deadline);
-            self.pass_on(&chunk, &frame, None, Late::No, now, actions);
+            if index < held_from {
+                self.pass_on(&chunk, &frame, None, Late::No, now, actions);
+            } else {
+                self.held_back.push((chunk, frame));
+            }
         }
         if let Some(track) = self.tracks.get_mut(&publish.track) {
             track.log.skip_delivery();

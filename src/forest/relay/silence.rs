@@ -29,6 +29,9 @@ const STALL_REPEAT: Duration = Duration::from_millis(500);
 const STALL_REPEAT_SHARED: Duration = Duration::from_millis(60);
 const BELIEVED_SHARED: Duration = Duration::from_millis(110);
 
+/// In a group, who has lost its parent asks another after this time, and takes whoever answers first.
+const HASTE: Duration = Duration::from_millis(45);
+
 impl<P: WirePeer> Relay<P> {
     fn stall_repeat(&self) -> Duration {
         let mut children = self.stripes.iter().flat_map(|stripe| &stripe.children);
@@ -53,8 +56,9 @@ impl<P: WirePeer> Relay<P> {
         for index in 0..self.stripes.len() {
             let stripe = &self.stripes[index];
             if let Some(candidate) = stripe.candidate {
-                if now >= candidate.sent + self.answer_time(candidate.peer) {
-                    if candidate.tries < PLANNED_TRIES && candidate.from_plan {
+                if now >= candidate.sent + self.candidate_time(index, candidate.peer, now) {
+                    let again = candidate.from_plan && !self.is_orphan(index);
+                    if candidate.tries < PLANNED_TRIES && again {
                         self.stripes[index].candidate =
                             Some(Candidate { sent: now, tries: candidate.tries + 1, ..candidate });
                         self.ask(candidate.peer, 1 << index, now, actions);
@@ -181,13 +185,19 @@ impl<P: WirePeer> Relay<P> {
         rtt + rtt / 8 + Duration::from_millis(15)
     }
 
+    /// How long a candidate has before another is asked.
+    fn candidate_time(&self, index: usize, peer: P, now: Instant) -> Duration {
+        let time = self.answer_time(peer);
+        if self.is_orphan(index) && self.next_choice(index, now).is_some() { time.min(HASTE) } else { time }
+    }
+
     /// Notes when the stripes must be looked at next.
     pub(super) fn check_soon(&mut self, now: Instant) {
         let active = self.notice.state == ACTIVE;
         let mut next = Instant::MAX;
-        for stripe in &self.stripes {
+        for (index, stripe) in self.stripes.iter().enumerate() {
             if let Some(candidate) = stripe.candidate {
-                next = next.min(candidate.sent + self.answer_time(candidate.peer));
+                next = next.min(candidate.sent + self.candidate_time(index, candidate.peer, now));
             } else if let Some(at) = stripe.retry_at.filter(|_| stripe.parent.is_none()) {
                 next = next.min(at);
             }

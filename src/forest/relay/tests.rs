@@ -100,3 +100,25 @@ fn a_chunk_that_parity_gave_goes_to_who_asks_though_it_is_not_kept() {
         assert_eq!(frames_to(&answers, 3), sent[..3], "byte for byte what the source sent");
     }
 }
+
+#[test]
+fn in_a_group_the_copy_of_a_small_frame_leaves_with_the_next_one() {
+    let sent = |is_shared: bool| {
+        let now = Instant::from_secs(10);
+        let mut source = Relay::source(1, SWARM, config(), facts(), 200, now);
+        if is_shared {
+            source.share_upload(10_000_000);
+        }
+        say(&mut source, 2, attach(), now);
+        [0, 20, 40].map(|ms| {
+            let now = now + Duration::from_millis(ms);
+            let payload = Bytes::from_static(&[7; 80]);
+            let frame = Publish { track: PICTURES, keyframe: true, captured: now, deadline: None, payload };
+            let mut actions = Vec::new();
+            source.publish(frame, now, &mut actions);
+            frames_to(&actions, 2).len()
+        })
+    };
+    assert_eq!(sent(true), [1, 2, 2]);
+    assert_eq!(sent(false), [2, 2, 2]);
+}

@@ -88,6 +88,31 @@ fn everybody_is_seated_even_beyond_what_uploads_give() {
 }
 
 #[test]
+fn when_helpers_are_gone_others_share_what_they_gave() {
+    let mut room = Room::new(RATE * 3);
+    for viewer in 1..=15 {
+        room.join(viewer, if viewer <= 5 { RATE * 5 / 2 } else { RATE / 100 });
+    }
+    let served = room.used(&(1..=15).collect::<Vec<_>>());
+    assert!(served.keys().all(|&parent| parent <= 5), "{served:?}");
+    let backups = room.plan.backups(15, 0);
+    let parent = room.plan.parent(15, 0).unwrap();
+    assert!(!backups.contains(&parent) && backups.iter().any(|&backup| backup != 0), "{backups:?}");
+    for &backup in backups.iter().filter(|&&backup| backup != 0 && parent != 0) {
+        assert_ne!(room.plan.parent(backup, 0), Some(parent), "{backup} loses it, too");
+    }
+    for viewer in 1..=4 {
+        room.change(|plan, changes| plan.leave(viewer, changes).unwrap());
+    }
+    let viewers: Vec<u64> = (5..=15).collect();
+    room.assert_seated(&viewers.iter().copied().collect());
+    let served = room.used(&viewers);
+    assert!(served[&0] <= room.plan.slots(RATE * 3), "the source gives no more than it has: {served:?}");
+    let most = served.iter().filter(|&(&parent, _)| parent > 5).map(|(_, children)| *children).max();
+    assert!(most <= Some(2 * BEYOND_MAX), "{served:?}");
+}
+
+#[test]
 fn who_is_expected_has_a_place_and_its_coming_moves_nobody() {
     let mut room = Room::new(RATE * 2);
     let expected: Vec<_> = (1..=8).map(|viewer| (viewer, RATE * 2)).collect();
