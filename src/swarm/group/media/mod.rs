@@ -49,6 +49,8 @@ pub(super) struct Media<P> {
     revision: u64,
     /// Something else has changed since.
     stale: bool,
+    /// Large pictures that are to be received, and since when: those who publish them still relay those of others.
+    awaited: BTreeMap<SwarmId, Instant>,
     reviewed: Instant,
 }
 
@@ -73,6 +75,8 @@ struct Wanted<P> {
     peer: P,
     share: Share,
     expected: Vec<(P, u64)>,
+    /// Of another's track: whether some pass it on to others.
+    is_relayed: bool,
 }
 
 /// A roster that changes fast is looked at no more often than this.
@@ -80,6 +84,9 @@ const REVIEW_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Uploads that change by less are left alone, as one part of so many: each change moves others.
 const UPLOAD_STEP: u64 = 8;
+
+/// So long it takes until somebody else relays what one has relayed.
+const HAND_OVER: Duration = Duration::from_millis(250);
 
 /// How much is kept for repair and late comers: so many seconds of a track, and what a large frame takes.
 const RETAINED_S: u64 = 3;
@@ -103,6 +110,7 @@ impl<P: WirePeer> Group<P> {
             speakers: Vec::new(),
             revision: 0,
             stale: true,
+            awaited: BTreeMap::new(),
             reviewed: now,
         });
         self.own.profile.media = options.map(|options| MediaProfile {
@@ -234,7 +242,8 @@ impl<P: WirePeer> Group<P> {
         let media = self.media.as_ref()?;
         let behind = media.stale || media.revision != self.roster.revision();
         let review = behind.then(|| media.reviewed + REVIEW_INTERVAL);
-        [review, media.voice.poll_timeout()].into_iter().flatten().min()
+        let awaited = media.awaited.values().min().map(|&since| since + HAND_OVER);
+        [review, awaited, media.voice.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Somebody is not in any more: a pin would keep its place.
@@ -281,7 +290,8 @@ impl<P: WirePeer> Group<P> {
         let revision = self.roster.revision();
         let due = |media: &Media<P>| {
             let behind = media.stale || media.revision != revision;
-            behind && now - media.reviewed >= REVIEW_INTERVAL
+            let awaited = media.awaited.values().any(|&since| now - since >= HAND_OVER);
+            behind && now - media.reviewed >= REVIEW_INTERVAL || awaited
         };
         let Some(mut media) = self.media.take_if(|media| due(media)) else { return };
         (media.revision, media.stale, media.reviewed) = (revision, false, now);
@@ -292,7 +302,8 @@ impl<P: WirePeer> Group<P> {
             media.speakers.clone_from(&speakers);
             self.tell(GroupEvent::SpeakersChanged { speakers }, actions);
         }
-        let wanted = self.wanted(&media, &ranking);
+        let mut wanted = self.wanted(&media, &ranking);
+        media.put_off(&mut wanted, self.local, now);
         self.carry_over(&mut media, wanted, actions);
         self.media = Some(media);
     }
@@ -305,28 +316,41 @@ impl<P: WirePeer> Group<P> {
         let mut helped = Vec::new();
         let mut helpers = Vec::new();
         let mut own_shares = Vec::new();
+        let (mut demanded, mut uploads) = (0u64, 0);
+        for (member, demands) in ranking.demands(options) {
+            let taken = demands.iter().map(|demand| upload::taken(demand, options));
+            demanded = taken.fold(demanded, u64::saturating_add);
+            uploads += member.media.upload_bytes_per_s.min(UPLOAD_MAX);
+        }
+        let balanced = upload::balanced_percent(demanded, uploads);
         for (member, demands) in ranking.demands(options) {
             let upload_bytes_per_s = member.media.upload_bytes_per_s.min(UPLOAD_MAX);
             let options = MediaOptions { upload_bytes_per_s, ..options.clone() };
-            let mut shares = upload::divide(&demands, &options);
+            let mut shares = upload::divide(&demands, balanced, &options);
             for (demand, share) in demands.iter().zip(&shares) {
                 let need = upload::missing(demand, share, &options);
                 if need > 0 {
-                    helped.push(Helped { peer: member.peer, track: share.track, need, is_idle: false });
+                    let (track, slot) = (share.track, upload::slot(share.track, &options));
+                    helped.push(Helped { peer: member.peer, track, need, slot, is_idle: false });
                 }
             }
-            let (peer, spare) = (member.peer, upload::spare(&shares, &options));
+            let (peer, spare) = (member.peer, upload::spare(&shares, balanced, &options));
             helpers.push(Helper { peer, spare });
             if member.has_idle_screen() {
                 let demand = Demand { track: MediaTrack::Screen, receivers };
                 let share = upload::of_spare(&demand, spare, &options);
                 let need = upload::missing(&demand, &share, &options);
-                helped.push(Helped { peer, track: MediaTrack::Screen, need, is_idle: true });
+                let slot = upload::slot(MediaTrack::Screen, &options);
+                helped.push(Helped { peer, track: MediaTrack::Screen, need, slot, is_idle: true });
                 shares.push(share);
             }
             if member.peer == self.local {
                 own_shares = shares;
             }
+        }
+        if helped.iter().any(|helped| !helped.is_idle) {
+            // What is left of the upload is for others.
+            own_shares.iter_mut().for_each(|share| share.redundancy = 100);
         }
         let given = upload::give(&helped, &helpers);
         let gives = |helper: P, peer: P, track| given.get(&(helper, peer, track)).copied().unwrap_or(0);
@@ -335,17 +359,26 @@ impl<P: WirePeer> Group<P> {
                 let share = own_shares.iter().find(|share| share.track == track);
                 let is_received = share.is_some();
                 let share = share.copied().unwrap_or_else(|| upload::idle(track, receivers, options));
-                let others = helpers.iter().map(|helper| helper.peer).filter(|&peer| peer != self.local);
-                let expected =
-                    others.filter(|_| is_received).map(|peer| (peer, gives(peer, self.local, track)));
-                let expected = expected.collect();
-                wanted.insert(self.stream_id(own, track), Wanted { peer: self.local, share, expected });
+                let others = helpers.iter().filter(|helper| is_received && helper.peer != self.local);
+                // Whoever has anything to spare may be asked for it when others fail.
+                let gift = |helper: &Helper<P>| {
+                    (helper.peer, gives(helper.peer, self.local, track).max(u64::from(helper.spare > 0)))
+                };
+                let expected = others.map(gift).collect();
+                wanted.insert(
+                    self.stream_id(own, track),
+                    Wanted { peer: self.local, share, expected, is_relayed: false },
+                );
             }
         }
         for ((peer, track), member) in ranking.wishes(self.local, &media.pins, options) {
             let bytes_per_s = gives(self.local, peer, track);
             let share = Share { track, bytes_per_s, whole: false, redundancy: 100 };
-            wanted.insert(self.stream_id(member, track), Wanted { peer, share, expected: Vec::new() });
+            let is_video = track == MediaTrack::Video;
+            let is_relayed =
+                is_video && helped.iter().any(|helped| (helped.peer, helped.track) == (peer, track));
+            let id = self.stream_id(member, track);
+            wanted.insert(id, Wanted { peer, share, expected: Vec::new(), is_relayed });
         }
         wanted
     }
@@ -364,7 +397,7 @@ impl<P: WirePeer> Group<P> {
                 self.tell(GroupEvent::TrackClosed { from: stream.peer, track: stream.track }, actions);
             }
         }
-        for (id, Wanted { peer, share, expected }) in wanted {
+        for (id, Wanted { peer, share, expected, .. }) in wanted {
             let own = peer == self.local;
             let Share { track, bytes_per_s: upload, redundancy, .. } = share;
             let Some(stream) = media.streams.get_mut(&id) else {
@@ -386,15 +419,12 @@ impl<P: WirePeer> Group<P> {
                 stream.redundancy = redundancy;
                 actions.push(order(StreamOrder::SetRedundancy { id, percent: redundancy }));
             }
-            if is_step(stream.upload, upload) {
+            // The plan of an own stream counts whole places, and moves nobody for less.
+            if own && stream.upload != upload || is_step(stream.upload, upload) {
                 stream.upload = upload;
                 actions.push(order(StreamOrder::SetUpload { id, bytes_per_s: upload }));
             }
-            let same =
-                |(before, after): (&(P, u64), &(P, u64))| before.0 == after.0 && !is_step(before.1, after.1);
-            let changed =
-                stream.expected.len() != expected.len() || !stream.expected.iter().zip(&expected).all(same);
-            if own && changed {
+            if own && stream.expected != expected {
                 stream.expected.clone_from(&expected);
                 actions.push(order(StreamOrder::Expect { id, viewers: expected }));
             }
@@ -425,6 +455,21 @@ impl<P: WirePeer> Group<P> {
     fn stream_id(&self, member: &Member<P>, track: MediaTrack) -> SwarmId {
         let parts = [member.peer.digest(), member.incarnation.into(), track as u64, member.opening(track)];
         SwarmId(parts.into_iter().fold(mix(self.swarm.0), |hash, part| mix(hash ^ mix(part))))
+    }
+}
+
+impl<P: WirePeer> Media<P> {
+    /// Large pictures that are relayed are received a little later than is decided: whoever publishes one has passed on those of
+    /// others until now, and would have both to send.
+    fn put_off(&mut self, wanted: &mut BTreeMap<SwarmId, Wanted<P>>, local: P, now: Instant) {
+        let before = core::mem::take(&mut self.awaited);
+        let is_new = |id: &SwarmId, wanted: &Wanted<P>| {
+            wanted.is_relayed && wanted.peer != local && !self.streams.contains_key(id)
+        };
+        let new = wanted.iter().filter(|(id, wanted)| is_new(id, wanted)).map(|(id, _)| *id);
+        let since = |id: SwarmId| (id, before.get(&id).copied().unwrap_or(now));
+        self.awaited = new.map(since).filter(|(_, since)| now - *since < HAND_OVER).collect();
+        wanted.retain(|id, _| !self.awaited.contains_key(id));
     }
 }
 

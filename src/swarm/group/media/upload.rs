@@ -3,6 +3,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use super::options::{MediaOptions, MediaTopology, MediaTrack};
 use crate::forest::HELPER_USE_PERCENT;
@@ -34,6 +35,8 @@ pub(super) struct Helped<P> {
     pub(super) track: MediaTrack,
     /// What others must give, in bytes a second.
     pub(super) need: u64,
+    /// What one stripe takes for one receiver: who gives anything gives so much, or twice as much, and so on.
+    pub(super) slot: u64,
     /// Nothing was sent of it yet: places are held for it that others have, too.
     pub(super) is_idle: bool,
 }
@@ -47,8 +50,12 @@ const MESH_PERCENT: u64 = 85;
 /// Tracks that take less than this of the upload, in percent, are not worth a relay.
 const SMALL_PERCENT: u64 = 25;
 
-/// Slots are whole, uploads are not: what helpers must give beyond what is needed, in percent.
-const ROUNDING_PERCENT: u64 = 106;
+/// Headers of the transport and of messages, on top of a rate, in percent.
+const WIRE_PERCENT: u64 = 105;
+
+/// A source that others help has the bursts of its keyframes to send, too: what it gives, in percent of what all have to give on
+/// average.
+const HELPED_PERCENT: u64 = 98;
 
 /// What a track takes on the wire for each receiver, but for what plans add, in bytes a second.
 pub(super) fn rate(track: MediaTrack, options: &MediaOptions) -> u64 {
@@ -67,9 +74,29 @@ fn needed(demand: &Demand, options: &MediaOptions) -> u64 {
     rate(demand.track, options) * demand.receivers.max(1) * 106 / HELPER_USE_PERCENT + 1
 }
 
-/// Divides the upload among own tracks, small ones first.
-pub(super) fn divide(demands: &[Demand], options: &MediaOptions) -> Vec<Share> {
+/// What a plan must be given to feed one receiver with one stripe.
+pub(super) fn slot(track: MediaTrack, options: &MediaOptions) -> u64 {
+    let stripes = u64::from(super::stripes(track, options));
+    (rate(track, options) * WIRE_PERCENT).div_ceil(stripes * HELPER_USE_PERCENT)
+}
+
+/// What participants who need help use of their uploads, in percent, if all demands on all uploads are those: about as much as
+/// others. What waits behind a keyframe leaves the sooner the less is used.
+pub(super) fn balanced_percent(demands: u64, uploads: u64) -> u64 {
+    let percent = u128::from(demands) * u128::from(HELPED_PERCENT * 100 / HELPER_USE_PERCENT);
+    u64::try_from(percent / u128::from(uploads.max(1))).unwrap_or(u64::MAX).min(GIVEN_PERCENT)
+}
+
+/// What a demand takes of uploads, in bytes a second.
+pub(super) fn taken(demand: &Demand, options: &MediaOptions) -> u64 {
+    (rate(demand.track, options) * WIRE_PERCENT / 100).saturating_mul(demand.receivers)
+}
+
+/// Divides the upload among own tracks, small ones first. Of a participant that needs help not more than the balanced share is
+/// used.
+pub(super) fn divide(demands: &[Demand], balanced_percent: u64, options: &MediaOptions) -> Vec<Share> {
     let budget = options.upload_bytes_per_s * GIVEN_PERCENT / 100;
+    let held_back = options.upload_bytes_per_s * (GIVEN_PERCENT - balanced_percent.min(GIVEN_PERCENT)) / 100;
     let all: u64 = demands.iter().map(|demand| needed(demand, options)).sum();
     let small = |need: u64| need <= options.upload_bytes_per_s * SMALL_PERCENT / 100;
     let whole = |need: u64| match options.topology {
@@ -88,10 +115,11 @@ pub(super) fn divide(demands: &[Demand], options: &MediaOptions) -> Vec<Share> {
             rates += rate(demand.track, options);
         }
     }
+    let left = left.saturating_sub(held_back);
     let share = |demand: &Demand| {
         let need = needed(demand, options);
         if whole(need) {
-            let redundancy = redundancy(demand, all, demands, options);
+            let redundancy = redundancy(demand, demands, options);
             return Share { track: demand.track, bytes_per_s: need, whole: true, redundancy };
         }
         let once = once(demand.track, options);
@@ -103,14 +131,14 @@ pub(super) fn divide(demands: &[Demand], options: &MediaOptions) -> Vec<Share> {
 }
 
 /// What is left of the upload protects what is sent: sound twice, then pictures as far as it goes.
-fn redundancy(demand: &Demand, all: u64, demands: &[Demand], options: &MediaOptions) -> u16 {
-    let of = |track| {
-        demands.iter().filter(move |demand| demand.track == track).map(|demand| needed(demand, options))
-    };
+fn redundancy(demand: &Demand, demands: &[Demand], options: &MediaOptions) -> u16 {
+    let used = |demand: &Demand| rate(demand.track, options) * demand.receivers;
+    let of = |track| demands.iter().filter(move |demand| demand.track == track).map(used);
     let audio: u64 = of(MediaTrack::Audio).sum();
     let video: u64 = of(MediaTrack::Video).sum();
-    // Plans use less than they are given; the rest is for this.
-    let room = (options.upload_bytes_per_s * PROTECTED_PERCENT / HELPER_USE_PERCENT).saturating_sub(all);
+    // Plans are given more than is used; the rest is for this.
+    let all: u64 = demands.iter().map(used).sum();
+    let room = (options.upload_bytes_per_s * PROTECTED_PERCENT / 100).saturating_sub(all);
     match demand.track {
         MediaTrack::Audio if audio <= room => 200,
         MediaTrack::Video => 100 + (room.saturating_sub(audio) * 100 / video.max(1)).min(13) as u16,
@@ -119,7 +147,7 @@ fn redundancy(demand: &Demand, all: u64, demands: &[Demand], options: &MediaOpti
 }
 
 /// How much of the upload may be used if parity is counted, in percent.
-const PROTECTED_PERCENT: u64 = 92;
+const PROTECTED_PERCENT: u64 = 90;
 
 /// What a plan must be given at least.
 pub(super) fn once(track: MediaTrack, options: &MediaOptions) -> u64 {
@@ -135,8 +163,10 @@ pub(super) fn idle(track: MediaTrack, receivers: u64, options: &MediaOptions) ->
 }
 
 /// What is left of the upload beside own tracks.
-pub(super) fn spare(own: &[Share], options: &MediaOptions) -> u64 {
-    let budget = options.upload_bytes_per_s * GIVEN_PERCENT / 100;
+pub(super) fn spare(own: &[Share], balanced_percent: u64, options: &MediaOptions) -> u64 {
+    let helped_percent = balanced_percent.min(GIVEN_PERCENT);
+    let percent = if own.iter().all(|share| share.whole) { GIVEN_PERCENT } else { helped_percent };
+    let budget = options.upload_bytes_per_s * percent / 100;
     budget.saturating_sub(own.iter().map(|share| share.bytes_per_s).sum())
 }
 
@@ -152,7 +182,9 @@ pub(super) fn missing(demand: &Demand, share: &Share, options: &MediaOptions) ->
     if share.whole {
         return 0;
     }
-    (needed(demand, options) * ROUNDING_PERCENT / 100).saturating_sub(share.bytes_per_s)
+    let slot = slot(demand.track, options);
+    let slots = demand.receivers * u64::from(super::stripes(demand.track, options));
+    slots.saturating_sub(share.bytes_per_s / slot) * slot
 }
 
 /// A participant, with what its own tracks leave of its upload, in bytes a second.
@@ -178,10 +210,20 @@ pub(super) fn give<P: WirePeer>(
         return BTreeMap::new();
     }
     // Where there is more than enough, everybody gives less, not a few everything.
-    let asked = (busy / 100 * PLENTY_PERCENT).max(busy).min(spare);
-    let asked = if busy == 0 { spare } else { asked };
+    let asked = if busy == 0 { spare } else { (busy + busy / 64).min(spare) };
+    let slot = helped.iter().map(|helped| helped.slot).max().unwrap_or(1).max(1);
     let share = |spare_of: u64| (u128::from(spare_of) * u128::from(asked) / u128::from(spare)) as u64;
-    let mut left: Vec<u64> = helpers.iter().map(|helper| share(helper.spare)).collect();
+    let mut left: Vec<u64> = helpers.iter().map(|helper| share(helper.spare) / slot * slot).collect();
+    let mut lacking = asked.saturating_sub(left.iter().sum());
+    let mut order: Vec<usize> = (0..helpers.len()).collect();
+    // Those first who had to give up the most by rounding.
+    order.sort_by_key(|&helper| (Reverse(share(helpers[helper].spare) % slot), helpers[helper].peer));
+    for helper in order {
+        if lacking > 0 && left[helper] + slot <= helpers[helper].spare {
+            left[helper] += slot;
+            lacking = lacking.saturating_sub(slot);
+        }
+    }
     let mut needs: Vec<u64> = helped.iter().map(|helped| helped.need).collect();
     let mut pairs = Vec::with_capacity(helped.len() * helpers.len());
     for (track, helped) in helped.iter().enumerate() {
@@ -197,7 +239,9 @@ pub(super) fn give<P: WirePeer>(
     let mut given = BTreeMap::new();
     for (_, _, helper, track) in pairs {
         // Nobody carries a track alone.
-        let amount = left[helper].min(needs[track]).min(helped[track].need / 2 + 1);
+        let slot = helped[track].slot;
+        let half = (helped[track].need / 2).next_multiple_of(slot);
+        let amount = left[helper].min(needs[track]).min(half) / slot * slot;
         if amount > 0 {
             if !helped[track].is_idle {
                 left[helper] -= amount;
@@ -208,9 +252,6 @@ pub(super) fn give<P: WirePeer>(
     }
     given
 }
-
-/// How much more than is needed is asked for where there is plenty, in percent.
-const PLENTY_PERCENT: u64 = 108;
 
 #[cfg(test)]
 mod tests {
@@ -223,26 +264,27 @@ mod tests {
     #[test]
     fn four_feed_each_other_and_sixteen_need_relays() {
         let mut options = MediaOptions::new(625_000);
-        assert!(divide(&full(3), &options).iter().all(|share| share.whole));
-        let shares = divide(&full(15), &options);
+        assert!(divide(&full(3), 100, &options).iter().all(|share| share.whole));
+        let shares = divide(&full(15), 100, &options);
         assert_eq!(
             shares.iter().map(|share| share.whole).collect::<alloc::vec::Vec<_>>(),
             [true, true, false]
         );
         let sum: u64 = shares.iter().map(|share| share.bytes_per_s).sum();
         assert!(sum <= 625_000, "{shares:?}");
-        assert!(spare(&shares, &options) < 1_000, "a speaker keeps its upload for itself: {shares:?}");
+        assert!(spare(&shares, 100, &options) < 1_000, "a speaker keeps its upload for itself: {shares:?}");
         assert!(missing(&full(15)[2], &shares[2], &options) > 1_500_000);
         options.topology = MediaTopology::Mesh;
-        assert!(divide(&full(15), &options).iter().all(|share| share.whole));
+        assert!(divide(&full(15), 100, &options).iter().all(|share| share.whole));
         options.topology = MediaTopology::Relay;
-        assert!(divide(&full(3), &options).iter().all(|share| !share.whole));
+        assert!(divide(&full(3), 100, &options).iter().all(|share| !share.whole));
     }
 
     #[test]
     fn helpers_serve_few_tracks_and_keep_them() {
         let helped = |peers: &[u64]| -> Vec<_> {
-            let video = |&peer| Helped { peer, track: MediaTrack::Video, need: 2_000_000, is_idle: false };
+            let video =
+                |&peer| Helped { peer, track: MediaTrack::Video, need: 2_000_000, slot: 1, is_idle: false };
             peers.iter().map(video).collect()
         };
         let given = |speakers: &[u64]| {
