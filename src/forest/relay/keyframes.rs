@@ -5,10 +5,13 @@ use core::time::Duration;
 
 use super::{Relay, RelayAction, Track, bit};
 use crate::time::Instant;
-use crate::wire::{ForestMessage, WirePeer};
+use crate::wire::{Chunk, ForestMessage, WirePeer};
 
 /// How long a newcomer waits for the running group before it asks for a keyframe.
 pub(super) const PICTURE_PATIENCE: Duration = Duration::from_millis(400);
+
+/// How long the rest of a first picture may take.
+const PICTURE_TIME: Duration = Duration::from_millis(150);
 
 impl<P: WirePeer> Relay<P> {
     /// Nobody could give the running group so far: the next keyframe will do as well.
@@ -22,6 +25,21 @@ impl<P: WirePeer> Relay<P> {
         self.picture_at = waits.then(|| now + self.config.keyframe_interval);
         if waits {
             self.want_keyframe(now, actions);
+        }
+    }
+
+    /// In a group: the first picture begins to come. What is not here soon was lost, or left before this node was fed: it is asked
+    /// for, lest everybody gets another keyframe.
+    pub(super) fn expect_picture(&mut self, chunk: &Chunk, now: Instant) {
+        let has_started = self.tracks.get(&chunk.track).is_some_and(|track| track.log.has_started());
+        if !self.is_shared() || !chunk.keyframe || has_started || self.wants.tracks & bit(chunk.track) == 0 {
+            return;
+        }
+        let first = chunk.number - u64::from(chunk.index);
+        for number in first..first + u64::from(chunk.data) {
+            if number != chunk.number {
+                self.miss_from(chunk.track, number, false, now + PICTURE_TIME);
+            }
         }
     }
 

@@ -453,6 +453,7 @@ impl<P: WirePeer> Relay<P> {
         if chunk.parity > 0 {
             self.rebuild(chunk, now, actions);
         }
+        self.expect_picture(chunk, now);
         // Only what completes a frame makes something ready.
         if self.tracks.get(&chunk.track).is_some_and(|track| track.log.is_settled(chunk.number)) {
             self.deliver(chunk.track, now, actions);

@@ -293,7 +293,7 @@ impl<P: WirePeer> Relay<P> {
     }
 
     /// Notes that a chunk is missed, to be asked for from `at` on.
-    fn miss_from(&mut self, track: u8, number: u64, history: bool, at: Instant) {
+    pub(super) fn miss_from(&mut self, track: u8, number: u64, history: bool, at: Instant) {
         let key = (track, number);
         if let Some(missing) = self.missing.get_mut(&key) {
             // What was only looked out for is now known to be missed.

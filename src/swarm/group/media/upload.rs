@@ -55,7 +55,7 @@ const WIRE_PERCENT: u64 = 105;
 
 /// A source that others help has the bursts of its keyframes to send, too: what it gives, in percent of what all have to give on
 /// average.
-const HELPED_PERCENT: u64 = 98;
+const HELPED_PERCENT: u64 = 103;
 
 /// What a track takes on the wire for each receiver, but for what plans add, in bytes a second.
 pub(super) fn rate(track: MediaTrack, options: &MediaOptions) -> u64 {
@@ -212,16 +212,24 @@ pub(super) fn give<P: WirePeer>(
     // Where there is more than enough, everybody gives less, not a few everything.
     let asked = if busy == 0 { spare } else { (busy + busy / 64).min(spare) };
     let slot = helped.iter().map(|helped| helped.slot).max().unwrap_or(1).max(1);
-    let share = |spare_of: u64| (u128::from(spare_of) * u128::from(asked) / u128::from(spare)) as u64;
+    // What a keyframe adds for a while follows from what is given alone, so nobody gives much more than others.
+    let able = helpers.iter().filter(|helper| helper.spare >= slot).count().max(1) as u64;
+    let even = (asked / able * EVEN_PERCENT / 100).next_multiple_of(slot);
+    let share =
+        |spare_of: u64| ((u128::from(spare_of) * u128::from(asked) / u128::from(spare)) as u64).min(even);
     let mut left: Vec<u64> = helpers.iter().map(|helper| share(helper.spare) / slot * slot).collect();
     let mut lacking = asked.saturating_sub(left.iter().sum());
     let mut order: Vec<usize> = (0..helpers.len()).collect();
     // Those first who had to give up the most by rounding.
     order.sort_by_key(|&helper| (Reverse(share(helpers[helper].spare) % slot), helpers[helper].peer));
-    for helper in order {
-        if lacking > 0 && left[helper] + slot <= helpers[helper].spare {
-            left[helper] += slot;
-            lacking = lacking.saturating_sub(slot);
+    for limit in [even, spare] {
+        for &helper in &order {
+            let room = limit.min(helpers[helper].spare).saturating_sub(left[helper]) / slot * slot;
+            let more = if limit == even { room.min(slot) } else { room.min(lacking.next_multiple_of(slot)) };
+            if lacking > 0 {
+                left[helper] += more;
+                lacking = lacking.saturating_sub(more);
+            }
         }
     }
     let mut needs: Vec<u64> = helped.iter().map(|helped| helped.need).collect();
@@ -252,6 +260,9 @@ pub(super) fn give<P: WirePeer>(
     }
     given
 }
+
+/// How much more than others a helper gives, in percent of the average, unless there is no other way.
+const EVEN_PERCENT: u64 = 105;
 
 #[cfg(test)]
 mod tests {
