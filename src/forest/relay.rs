@@ -525,7 +525,7 @@ impl<P: WirePeer> Relay<P> {
     /// is divided, and repair begins earlier, now and then too early: people talk.
     pub fn share_upload(&mut self, all_bytes_per_s: u64) {
         self.shared_upload = Some(all_bytes_per_s);
-        self.config.keyframe_interval = self.config.keyframe_interval.min(KEYFRAME_INTERVAL_SHARED);
+        self.config.keyframe_interval = self.config.keyframe_interval.min(keyframes::INTERVAL_SHARED);
     }
 
     /// Whether this is one of the streams of a group.
@@ -671,9 +671,6 @@ impl<P: WirePeer> Relay<P> {
         actions.push(RelayAction::Send { to, message, class: Class::Control });
     }
 }
-
-/// How often the streams of a group may be asked for keyframes: newcomers begin with one, and do not fetch what was before.
-const KEYFRAME_INTERVAL_SHARED: Duration = Duration::from_millis(400);
 
 /// How much of the upload is given out, in percent.
 const SLOT_PERCENT: u128 = 95;

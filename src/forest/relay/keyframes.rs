@@ -10,6 +10,9 @@ use crate::wire::{Chunk, ForestMessage, WirePeer};
 /// How long a newcomer waits for the running group before it asks for a keyframe.
 pub(super) const PICTURE_PATIENCE: Duration = Duration::from_millis(400);
 
+/// How often the streams of a group may be asked for keyframes: newcomers begin with one, and do not fetch what was before.
+pub(super) const INTERVAL_SHARED: Duration = Duration::from_millis(400);
+
 /// How long the rest of a first picture may take.
 const PICTURE_TIME: Duration = Duration::from_millis(150);
 
