@@ -30,7 +30,7 @@ const STALL_REPEAT_SHARED: Duration = Duration::from_millis(60);
 const BELIEVED_SHARED: Duration = Duration::from_millis(110);
 
 /// In a group, who has lost its parent asks another after this time, and takes whoever answers first.
-const HASTE: Duration = Duration::from_millis(45);
+const HASTE: Duration = Duration::from_millis(30);
 
 impl<P: WirePeer> Relay<P> {
     fn stall_repeat(&self) -> Duration {
