@@ -33,7 +33,8 @@ impl<P: WirePeer> Gossip<P> {
         } else if self.floods(data) {
             self.peers.all() & !have_it
         } else {
-            let shared = self.shared.links();
+            let links = self.shared.links();
+            let shared = links.map(|links| if self.sows(data) { self.peers.all() } else { links });
             self.routes.targets(source, data.origin.digest(), data.sequence, data.born, shared) & !have_it
         };
         for slot in targets.iter() {
