@@ -106,7 +106,10 @@ impl<P: WirePeer> Gossip<P> {
         }
         if self.routes.has_own_tree(source) {
             match self.routes.other_feeder(source, self.conduct.avoid()) {
-                Some(slot) => self.graft(source, slot, true, actions),
+                Some(slot) => {
+                    self.graft(source, slot, true, actions);
+                    self.routes.watch_new_feeder(source, now);
+                }
                 None => self.feed_starving(source, now, actions),
             }
             return;
