@@ -68,9 +68,15 @@ impl Growth {
         }
     }
 
-    /// Links from the origin to this node.
+    /// Links from the origin to the neighbour that had the wave first.
     pub(super) fn hops(&self) -> u8 {
         self.first_hops
+    }
+
+    /// Links from the origin to this node in tenths, as a mean over the ways: the deeper, the larger the swarm.
+    pub(super) fn depth_tenths(&self) -> u32 {
+        let sum: u32 = self.arrivals.iter().map(|arrival| u32::from(arrival.hops) + 1).sum();
+        sum * 10 / self.arrivals.len().max(1) as u32
     }
 
     /// From the origin to this node.
@@ -162,6 +168,19 @@ mod tests {
         assert_eq!(growth.best(None, Slots::one(2), Slots::NONE), None, "it is fed from here");
         growth.remove(2);
         assert_eq!(growth.best(None, Slots::NONE, Slots::NONE), None, "it had the wave after a round trip");
+    }
+
+    #[test]
+    fn the_depth_is_the_mean_of_the_ways() {
+        let mut growth = grown();
+        assert_eq!(growth.depth_tenths(), 50);
+        growth.arrive(2, 3, LINK, Instant::from_millis(1_001));
+        growth.arrive(3, 3, LINK, Instant::from_millis(1_001));
+        assert_eq!(growth.depth_tenths(), 43);
+        for slot in 1..4 {
+            growth.remove(slot);
+        }
+        assert_eq!(growth.depth_tenths(), 0);
     }
 
     #[test]

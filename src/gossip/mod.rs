@@ -555,6 +555,8 @@ impl<P: WirePeer> Gossip<P> {
             self.on_shared_miss(slot, actions);
         } else if self.routes.take_tried(source, slot, now) {
             self.graft(source, slot, true, actions);
+            // Whoever fed this node before may be gone, and must not make the new feeder look like one too many.
+            self.routes.set_feeder(source, slot);
         }
     }
 

@@ -33,7 +33,8 @@ impl<P: WirePeer> Gossip<P> {
         } else if self.floods(data) {
             self.peers.all() & !have_it
         } else {
-            let shared = self.shared.links();
+            let links = self.shared.links();
+            let shared = links.map(|links| if self.sows(data) { self.peers.all() } else { links });
             self.routes.targets(source, data.origin.digest(), data.sequence, data.born, shared) & !have_it
         };
         for slot in targets.iter() {
@@ -105,7 +106,10 @@ impl<P: WirePeer> Gossip<P> {
         }
         if self.routes.has_own_tree(source) {
             match self.routes.other_feeder(source, self.conduct.avoid()) {
-                Some(slot) => self.graft(source, slot, true, actions),
+                Some(slot) => {
+                    self.graft(source, slot, true, actions);
+                    self.routes.watch_new_feeder(source, now);
+                }
                 None => self.feed_starving(source, now, actions),
             }
             return;

@@ -93,6 +93,11 @@ impl Route {
     fn pushes(&self) -> Slots {
         if self.own_from.is_some() { self.children } else { self.push }
     }
+
+    /// Whether updates come so often that their absence shows within a time that matters.
+    fn is_steady(&self) -> bool {
+        !self.gap.is_zero() && self.gap <= STARVING_GAP_MAX
+    }
 }
 
 impl Routes {
@@ -247,8 +252,7 @@ impl Routes {
     pub(super) fn expect(&mut self, source: SourceIndex, now: Instant) {
         let Some(route) = self.routes.get(source.0 as usize) else { return };
         let (Some(from), Some(growth)) = (route.own_from, &route.growth) else { return };
-        let is_steady = !route.gap.is_zero() && route.gap <= STARVING_GAP_MAX;
-        if route.alarm.is_none() && is_steady && now - route.last_push <= route.gap * 2 {
+        if route.alarm.is_none() && route.is_steady() && now - route.last_push <= route.gap * 2 {
             let patience = route.gap * 2 + STARVING_AFTER + STARVING_PER_HOP * u32::from(growth.hops());
             self.set_alarm(source, from.max(now) + patience);
         }
@@ -310,6 +314,16 @@ impl Routes {
         Some(SourceIndex(index as u32))
     }
 
+    /// The feeder of a hot source was replaced, as it is gone: if the new one does not begin, others are asked.
+    pub(super) fn watch_new_feeder(&mut self, source: SourceIndex, now: Instant) {
+        let Some(route) = self.routes.get_mut(source.0 as usize) else { return };
+        if route.is_steady() && route.alarm.is_none() {
+            (route.tried, route.tries) = (Slots::NONE, 0);
+            let at = now + route.gap * 2 + STARVING_AFTER;
+            self.set_alarm(source, at);
+        }
+    }
+
     pub(super) fn next_alarm(&self) -> Option<Instant> {
         self.alarm
     }
@@ -321,8 +335,8 @@ impl Routes {
         }
     }
 
-    /// Who is asked next for the updates of a source that starves: where nobody had its wave from elsewhere, those that are
-    /// fed from here, as they look for others too.
+    /// Who is asked next for the updates of a source that starves: those that had its wave from elsewhere, those that have
+    /// become neighbours since, and at last those that are fed from here, as they look for others too.
     pub(super) fn try_feeder(&mut self, source: SourceIndex, all: Slots) -> Option<u8> {
         let route = self.routes.get_mut(source.0 as usize)?;
         if route.own_from.is_none() || route.tries >= TRIES_MAX {
@@ -330,13 +344,15 @@ impl Routes {
         }
         let growth = route.growth.as_ref()?;
         let besides = route.children | route.feeders;
-        let slot = growth.other(besides | route.tried).or_else(|| {
-            let way = growth.other(besides);
-            if way.is_some() {
+        let last = route.tried.iter().last().unwrap_or(63);
+        let slot = growth
+            .other(besides | route.tried)
+            .or_else(|| (all & !besides & !route.tried).next_after(last))
+            .or_else(|| (all & !route.feeders & !route.tried).next_after(last))
+            .or_else(|| {
                 route.tried = Slots::NONE;
-            }
-            way.or_else(|| (all & !route.feeders).next_after(route.tried.iter().last().unwrap_or(63)))
-        })?;
+                growth.other(besides).or_else(|| (all & !route.feeders).next_after(last))
+            })?;
         route.tried |= Slots::one(slot);
         route.tries += 1;
         Some(slot)
@@ -347,10 +363,15 @@ impl Routes {
         self.routes.get(source.0 as usize).map_or(0, |route| route.tries)
     }
 
-    /// An update came on request: whether because the source starved.
+    /// An update came on request: whether because the source starves, so that who sent it is to be the feeder.
     pub(super) fn take_tried(&mut self, source: SourceIndex, slot: u8, now: Instant) -> bool {
         let Some(route) = self.routes.get_mut(source.0 as usize) else { return false };
-        if !route.tried.contains(slot) {
+        let hops = route.growth.as_ref().map_or(0, |growth| u32::from(growth.hops()));
+        let patience = route.gap * 2 + STARVING_AFTER + STARVING_PER_HOP * hops;
+        // Somebody was asked since the last push, or nobody is any more.
+        let is_open = route.tries > 0 || route.alarm.is_none();
+        let starves = route.is_steady() && is_open && now - route.last_push > patience;
+        if !route.tried.contains(slot) && !starves {
             return false;
         }
         (route.tried, route.tries) = (Slots::NONE, 0);
@@ -391,7 +412,8 @@ impl Routes {
         let (origin_digest, born) = (data.origin.digest(), data.born);
         let route = self.route(source, origin_digest);
         route.misses = 0;
-        let gap = now - route.last_push;
+        // What comes at last after a break says by its birth how often there is something.
+        let gap = (now - route.last_push).min(born - route.last_born);
         route.last_push = now;
         route.gap = if gap < HOT { gap.max(route.gap * 7 / 8) } else { Duration::ZERO };
         match route.own_from {
@@ -401,7 +423,7 @@ impl Routes {
                 }
                 route.children.remove(slot);
                 (route.alarm, route.tried, route.tries) = (None, Slots::NONE, 0);
-                if !route.gap.is_zero() && route.gap <= STARVING_GAP_MAX {
+                if route.is_steady() {
                     let patience = route.gap * 2 + STARVING_AFTER + STARVING_PER_HOP * u32::from(data.hops);
                     self.set_alarm(source, now + patience);
                 }
@@ -549,3 +571,6 @@ impl Routes {
         &mut self.trees[(origin_digest % SHARED_TREES as u64) as usize]
     }
 }
+
+#[cfg(test)]
+mod tests;

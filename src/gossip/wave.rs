@@ -20,7 +20,7 @@ use crate::id::Epoch;
 use crate::log::{RangeSet, SourceIndex};
 use crate::rng::mix;
 use crate::time::Instant;
-use crate::wire::{GossipMessage, SourceRanges, Wave, WirePeer};
+use crate::wire::{Data, GossipMessage, SourceRanges, Wave, WirePeer};
 
 /// A new root sends its second wave this long after the first, and later ones ever more rarely: a young overlay changes.
 const ROOT_INTERVAL_MIN: Duration = Duration::from_secs(5);
@@ -54,6 +54,11 @@ const GROWN_AFTER: Duration = Duration::from_millis(370);
 
 /// Waves that rest at once, at most; others are passed on without.
 const RESTING_MAX: usize = 64;
+
+/// An update of a cold source goes over every link from nodes so many tenths of links from the root, by the links that it has
+/// crossed: so it begins its way along the shared tree in many places. Each of them costs two copies, whatever the size of the
+/// swarm, so that it goes the farther the deeper the swarm is.
+const SOWING_DEPTHS_TENTHS: [u32; 3] = [44, 50, 66];
 
 /// A new parent has begun by then.
 const FADE_AFTER: Duration = Duration::from_millis(300);
@@ -214,6 +219,13 @@ impl<P: WirePeer> Gossip<P> {
 
     pub(super) fn is_shared_link(&self, slot: u8) -> bool {
         self.shared.links().is_some_and(|links| links.contains(slot))
+    }
+
+    /// Whether an update of a cold source goes from here over every link, beside those of the shared tree.
+    pub(super) fn sows(&self, data: &Data<P>) -> bool {
+        let depth_tenths = self.shared.growth.as_ref().map_or(0, Growth::depth_tenths);
+        let least = SOWING_DEPTHS_TENTHS.get(usize::from(data.hops));
+        !data.pulled && least.is_some_and(|&least| depth_tenths >= least)
     }
 
     /// The shared tree works.
@@ -533,7 +545,92 @@ fn lot_share(lot: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::config::GossipConfig;
+    use crate::gossip::PublishOptions;
+    use crate::id::{Priority, StateId};
+    use crate::log::Retention;
+    use crate::rng::Seed;
+
+    const NOW: Instant = Instant::from_secs(1);
+
+    /// A node with eight neighbours, `depth` links from the root behind the first.
+    fn below_root(depth: u8) -> (Gossip<u64>, Vec<GossipAction<u64>>) {
+        let config = GossipConfig::default();
+        let mut gossip = Gossip::new(99, Epoch(1), config, Retention::default(), 1_200, Seed::from_u64(1));
+        let mut actions = Vec::new();
+        for peer in 0..8 {
+            gossip.neighbor_up(peer, Instant::ZERO);
+        }
+        let wave = Wave {
+            origin: 50,
+            epoch: Epoch(1),
+            number: 7,
+            shared: true,
+            hops: depth - 1,
+            born: Instant::ZERO,
+        };
+        gossip.handle_message(0, GossipMessage::Wave(wave), Instant::ZERO, &mut actions);
+        gossip.handle_timeout(NOW, &mut actions);
+        actions.clear();
+        (gossip, actions)
+    }
+
+    fn pushes(actions: &[GossipAction<u64>]) -> usize {
+        let is_push = |action: &&GossipAction<u64>| {
+            matches!(action, GossipAction::Send { message: GossipMessage::Data(_), .. })
+        };
+        actions.iter().filter(is_push).count()
+    }
+
+    #[test]
+    fn what_a_cold_source_publishes_deep_in_the_swarm_goes_over_every_link() {
+        for (depth, expected) in [(1, 1), (4, 1), (5, 8), (7, 8)] {
+            let (mut gossip, mut actions) = below_root(depth);
+            gossip.publish(
+                StateId(0),
+                Bytes::from_static(b"x"),
+                PublishOptions::default(),
+                NOW,
+                &mut actions,
+            );
+            assert_eq!(pushes(&actions), expected, "{depth} links from the root");
+        }
+    }
+
+    #[test]
+    fn the_first_that_pass_it_on_do_likewise_where_the_swarm_is_deeper() {
+        // From the parent, and back to nobody; from another, also to the parent.
+        for (depth, hops, pulled, from, expected) in [
+            (4, 0, false, 1, 1),
+            (5, 0, false, 1, 7),
+            (5, 0, false, 0, 7),
+            (5, 0, true, 1, 1),
+            (6, 1, false, 1, 1),
+            (7, 1, false, 1, 7),
+            (9, 2, false, 1, 1),
+        ] {
+            let (mut gossip, mut actions) = below_root(depth);
+            let data = Data {
+                origin: 70,
+                epoch: Epoch(1),
+                sequence: 0,
+                state: StateId(0),
+                priority: Priority::Normal,
+                keyframe: false,
+                layer: 0,
+                hops,
+                pulled,
+                born: NOW,
+                body: Bytes::from_static(b"x"),
+                signature: Bytes::new(),
+            };
+            gossip.handle_message(from, GossipMessage::Data(data), NOW, &mut actions);
+            assert_eq!(pushes(&actions), expected, "{depth} links from the root, {hops} from the origin");
+        }
+    }
 
     #[test]
     fn lots_spread_over_the_span() {
