@@ -136,7 +136,8 @@ pub struct MembershipConfig {
     /// Steps of a shuffle. From 1 to 64; default 4.
     pub shuffle_hops: u8,
     /// Time between signs of life, each to another neighbour: of eight, one notices within this time that a node is dead, and
-    /// asks the others at once. From 50 ms to 1 min, or `None` to have the neighbours ping each other; default 300 ms.
+    /// asks the others at once. From 50 ms to 25.5 s divided by `active_max`, as no sign can promise the next one to the same
+    /// neighbour for later than that; or `None` to have the neighbours ping each other. Default 300 ms.
     pub beat_interval: Option<Duration>,
     /// Entries in a shuffle. From 1 to 64; default 8.
     pub shuffle_entries: usize,
@@ -161,6 +162,9 @@ pub struct MembershipConfig {
     /// Neighbours whose addresses share a prefix ([`Input::PeerAddress`](crate::Input::PeerAddress)), at most, so that
     /// nobody surrounds a node from one network. From 1 to 64; default 2. Peers of which no address is told do not count.
     pub prefix_max: usize,
+    /// How long a peer that has come and gone twice, each time within a minute, is not taken as a neighbour; each time more
+    /// doubles it, up to 64 times, and a minute's stay ends it. From 100 ms to 10 min, or `None` to take it at once; default 5 s.
+    pub flap_pause: Option<Duration>,
 }
 
 /// Gossip: eager and lazy push, pull, anti-entropy.
@@ -185,6 +189,10 @@ pub struct GossipConfig {
     /// Whether urgent updates go over every link and not along trees: the fastest way and the surest, at as many copies as a
     /// node has neighbours but one. All members should have the same. Default no; yes in [`Config::alerts`].
     pub flood_urgent: bool,
+    /// Whether an urgent update that asks for it ([`PublishOptions::flood`](crate::PublishOptions::flood)) goes over every link, too.
+    /// All members should have the same; who does not allow it passes such updates on along trees, and publishes none. Default
+    /// yes.
+    pub flood_on_request: bool,
     /// The time between announcements, each to another neighbour, of all that it was not told yet; with more than eight
     /// neighbours it is as much shorter. From 0 to 10 s; default 300 ms.
     pub have_interval: Duration,
@@ -455,6 +463,7 @@ impl Default for MembershipConfig {
             swap_interval: Some(Duration::from_secs(1)),
             lasting_links: 2,
             prefix_max: 2,
+            flap_pause: Some(Duration::from_secs(5)),
         }
     }
 }
@@ -479,12 +488,16 @@ impl MembershipConfig {
         span("membership.probe_interval", self.probe_interval, Duration::from_millis(100), HOUR)?;
         within("membership.remembered_max", self.remembered_max as u64, 0, 1_024)?;
         if let Some(interval) = self.beat_interval {
-            span("membership.beat_interval", interval, Duration::from_millis(50), Duration::from_secs(60))?;
+            let most = crate::wire::BEAT_MAX / self.active_max as u32;
+            span("membership.beat_interval", interval, Duration::from_millis(50), most)?;
         }
         if let Some(interval) = self.swap_interval {
             span("membership.swap_interval", interval, Duration::from_millis(100), HOUR)?;
         }
         within("membership.lasting_links", self.lasting_links as u64, 0, 32)?;
+        if let Some(pause) = self.flap_pause {
+            span("membership.flap_pause", pause, Duration::from_millis(100), minute * 10)?;
+        }
         within("membership.prefix_max", self.prefix_max as u64, 1, 64)
     }
 }
@@ -498,6 +511,7 @@ impl Default for GossipConfig {
             adaptive_threshold_permille: None,
             redundancy_max_percent: 300,
             flood_urgent: false,
+            flood_on_request: true,
             have_interval: Duration::from_millis(300),
             want_delay_min: Duration::from_millis(10),
             sync_interval_min: Duration::from_millis(500),

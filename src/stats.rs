@@ -17,6 +17,8 @@ pub struct GossipStats {
     pub body_bytes_received: u64,
     /// Bodies sent.
     pub bodies_sent: u64,
+    /// Urgent updates sent to neighbours because they go over every link.
+    pub bodies_flooded: u64,
     /// Bodies received that were here already.
     pub duplicates: u64,
     /// Delivered updates that came on request.
@@ -64,6 +66,10 @@ pub struct GossipStats {
     pub waves_received: u64,
     /// Waves not passed on: older than others of their source, or too many.
     pub waves_dropped: u64,
+    /// Counts of members sent to the parent in the shared tree.
+    pub counts_sent: u64,
+    /// Such counts received.
+    pub counts_received: u64,
     /// Requests not to be pushed a source's updates.
     pub prunes_sent: u64,
     /// Such requests received.
@@ -196,6 +202,11 @@ pub struct ViewStats {
     pub strangers_refused: u64,
     /// Neighbours parted from because they brought nothing; see [`ScoreConfig`](crate::ScoreConfig).
     pub parted: u64,
+    /// Times that a peer was not taken as a neighbour because it comes and goes; see
+    /// [`MembershipConfig::flap_pause`](crate::MembershipConfig::flap_pause).
+    pub damped: u64,
+    /// Times that the swarm had lost more than a quarter of its members between two counts, so that those lost were probed.
+    pub shrunk: u64,
     /// Peers not taken as neighbours because too many share their address prefix; see
     /// [`MembershipConfig::prefix_max`](crate::MembershipConfig::prefix_max).
     pub crowded: u64,
@@ -229,6 +240,10 @@ pub struct TopicStats {
     pub neighbors: usize,
     /// Peers in the passive view now.
     pub passive: usize,
+    /// How many members the topic has, this node included, as the shared tree counted them last: an estimate that follows joins and
+    /// losses within a minute. `None` until it has counted, and without a shared tree, in the modes
+    /// [`Push`](crate::GossipMode::Push) and [`Pull`](crate::GossipMode::Pull). Any member can falsify it.
+    pub members_estimated: Option<u64>,
     /// Sources tracked now.
     pub sources: usize,
     /// Bodies kept now.

@@ -201,6 +201,7 @@ fn update(origin: u64, sequence: u64, pulled: bool) -> GossipMessage<u64> {
         layer: 0,
         hops: 0,
         pulled,
+        flood: false,
         born: T0,
         body: Bytes::from_static(b"body"),
         signature: Bytes::new(),

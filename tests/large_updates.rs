@@ -351,6 +351,7 @@ fn manifest(origin: NodeId, sequence: u64, bytes: u64, chunk_bytes: u64, now: In
         layer: 0,
         hops: 0,
         pulled: false,
+        flood: false,
         born: now,
         body,
         signature: Bytes::new(),
