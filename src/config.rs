@@ -228,8 +228,11 @@ pub struct GossipConfig {
     pub assemblies_max: usize,
     /// The same of one origin. From 1 to 65,536; default 16.
     pub assemblies_per_origin_max: usize,
-    /// Bytes of chunks of updates that are not whole yet, at most; then the update of which nothing has come for longest is
-    /// given up, and the application is told. Whole ones that retention does not keep may take as much for 10 s. From 1,024 to 2^40;
+    /// The same of one neighbour that brings them, and of all strangers together. From 1 to 65,536; default 48, so that no neighbour
+    /// can keep out what the others bring.
+    pub assemblies_per_peer_max: usize,
+    /// Bytes of chunks of updates that are not whole yet, at most; then, of those that the neighbour has brought that fills most of
+    /// it, the update of which nothing has come for longest is given up, and the application is told. Whole ones that retention does not keep may take as much for 10 s. From 1,024 to 2^40;
     /// default 64 MiB.
     pub assembly_bytes_max: usize,
     /// Bytes of chunks claimed from one neighbour in a second, at most: stay below what
@@ -525,6 +528,7 @@ impl Default for GossipConfig {
             update_bytes_max: 16 << 20,
             assemblies_max: 64,
             assemblies_per_origin_max: 16,
+            assemblies_per_peer_max: 48,
             assembly_bytes_max: 64 << 20,
             chunk_claim_bytes_per_s: 3_000_000,
         }
@@ -565,6 +569,7 @@ impl GossipConfig {
         within("gossip.update_bytes_max", self.update_bytes_max as u64, 1_024, 1 << 30)?;
         within("gossip.assemblies_max", self.assemblies_max as u64, 1, 65_536)?;
         within("gossip.assemblies_per_origin_max", self.assemblies_per_origin_max as u64, 1, 65_536)?;
+        within("gossip.assemblies_per_peer_max", self.assemblies_per_peer_max as u64, 1, 65_536)?;
         within("gossip.assembly_bytes_max", self.assembly_bytes_max as u64, 1_024, 1 << 40)?;
         within("gossip.chunk_claim_bytes_per_s", self.chunk_claim_bytes_per_s, 1_000, RATE_MAX)
     }

@@ -90,12 +90,17 @@ pub struct GossipStats {
     pub assemblies_begun: u64,
     /// Large updates not taken: too large, or for want of room.
     pub assemblies_refused: u64,
+    /// Large updates for which others had to make room, or which were not taken, because the neighbour that brought them brings
+    /// too many at once.
+    pub assemblies_crowded: u64,
     /// Large updates given up before they were whole, and told as lagged.
     pub assemblies_given_up: u64,
     /// Chunks received, pages of hashes included.
     pub chunks_received: u64,
     /// Chunks received that were here already.
     pub chunks_duplicate: u64,
+    /// Chunks asked for again because others that should have come later were here.
+    pub chunks_missed: u64,
     /// Chunks refused: of unknown updates, of the wrong length, or not as signed.
     pub chunks_refused: u64,
     /// Chunks sent.

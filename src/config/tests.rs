@@ -76,6 +76,7 @@ fn every_field_is_held_to_its_range() {
         ("gossip.update_bytes_max", |c| c.gossip.update_bytes_max = 0),
         ("gossip.assemblies_max", |c| c.gossip.assemblies_max = 0),
         ("gossip.assemblies_per_origin_max", |c| c.gossip.assemblies_per_origin_max = 0),
+        ("gossip.assemblies_per_peer_max", |c| c.gossip.assemblies_per_peer_max = 0),
         ("gossip.assembly_bytes_max", |c| c.gossip.assembly_bytes_max = 0),
         ("gossip.chunk_claim_bytes_per_s", |c| c.gossip.chunk_claim_bytes_per_s = 999),
         ("group.beat_interval", |c| c.group.beat_interval = Duration::ZERO),
