@@ -68,8 +68,8 @@ pub struct LinkConfig {
     pub ping_after: Duration,
     /// How long a neighbour that misses to give a promised sign of life must leave pings without an answer to count as
     /// lost; the time adapts to the measured round-trip time between this and `silence_max`. Seven eighths of it are enough
-    /// if others get no answer either, and it is `silence_max` if one does. From 50 ms to 1 h; default 1.7 s: a host may
-    /// sleep for 1.4 s.
+    /// if others get no answer either, and it is `silence_max` if one does. From 50 ms to 1 h; default 1.65 s: a host
+    /// may sleep for 1.4 s.
     pub suspicion_min: Duration,
     /// The least silence after which a neighbour counts as lost; the timeout adapts to the measured round-trip time
     /// between this and `silence_max`. From 100 ms to 1 h; default 2.55 s: a host may sleep for 1.4 s after it was pinged.
@@ -381,7 +381,7 @@ impl Default for LinkConfig {
         Self {
             links_max: 1_024,
             ping_after: Duration::from_millis(1_100),
-            suspicion_min: Duration::from_millis(1_700),
+            suspicion_min: Duration::from_millis(1_650),
             silence_min: Duration::from_millis(2_550),
             silence_max: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),

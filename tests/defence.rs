@@ -358,7 +358,7 @@ fn swarm_with(freeloaders: u64, nodes: u64, loss_ppm: u32, seed: u64) -> (World<
 #[test]
 fn freeloaders_are_found_out_and_nobody_else_is() {
     let (_, distrusted, _) = swarm_with(10, 50, 0, 1);
-    assert!(distrusted >= 5, "{distrusted} times");
+    assert!(distrusted >= 8, "{distrusted} times");
     for loss_ppm in [0, 50_000] {
         let (_, distrusted, parted) = swarm_with(0, 50, loss_ppm, 2);
         // Of 50 nodes with 8 neighbours each, hardly a link, and none is given up for it.
@@ -484,40 +484,36 @@ fn an_urgent_update_may_ask_for_every_link_and_no_other() {
     };
     for (allowed, payload) in [(true, 100), (true, 20_000), (false, 100)] {
         let mut config = Config::medium();
-        let mut world = calm_swarm(60, &config, 5);
-        if !allowed {
-            // Node 0 would have it so, and nobody else.
-            config.gossip.flood_on_request = false;
-            world = calm_swarm(60, &config, 5);
-        }
+        config.gossip.flood_on_request = allowed;
+        let mut world = calm_swarm(30, &config, 5);
         let mut played = |priority, flood| {
             let before = bodies(&world);
             let mut refused = 0;
-            for _ in 0..20 {
+            for _ in 0..10 {
                 let options = PublishOptions { priority, flood, ..PublishOptions::default() };
                 let publish = |host: &mut Engine<NodeId>, now| {
                     let body = Bytes::from(vec![1; payload]);
                     host.publish(SWARM, StateId(1), body, options, now)
                 };
                 refused += u32::from(world.with_host(0, publish).unwrap() == Err(CommandError::Flood));
-                world.run_for(ms(500));
+                world.run_for(ms(300));
             }
             let after = bodies(&world);
             let copies = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
             (copies, after.2 - before.2, refused)
         };
-        assert_eq!(played(Priority::Normal, true).2, 20, "it is not urgent");
+        assert_eq!(played(Priority::Normal, true).2, 10, "it is not urgent");
         let (copies, flooded, _) = played(Priority::Urgent, false);
         assert!(copies < 1.2 && flooded == 0, "{copies} copies of each that did not ask");
         let (copies, flooded, refused) = played(Priority::Urgent, true);
         if !allowed {
-            assert_eq!((refused, flooded), (20, 0));
+            assert_eq!((refused, flooded), (10, 0));
         } else if payload <= 4_096 {
             assert!((3.0..=8.0).contains(&copies), "{copies} copies of each");
-            assert!(flooded >= 20 * 60 * 3, "{flooded} sent");
+            assert!(flooded >= 10 * 30 * 3, "{flooded} sent");
         } else {
             // Of a large one its manifest, not its chunks.
-            assert!(copies < 1.2 && flooded >= 20 * 60 * 3, "{copies} copies, {flooded} sent");
+            assert!(copies < 1.2 && flooded >= 10 * 30 * 3, "{copies} copies, {flooded} sent");
         }
         let (copies, flooded, _) = played(Priority::Urgent, false);
         assert!(copies < 1.2 && flooded == 0, "{copies} copies: it has taught the trees something wrong");

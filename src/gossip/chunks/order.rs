@@ -19,6 +19,8 @@ pub(super) struct Order {
     /// Pieces that others have overtaken, and how many did.
     overtaken: RangeSet,
     overtakes: u8,
+    /// Pieces found lost before: a second loss may mean that the way is full, and is left to the timers.
+    found: RangeSet,
 }
 
 impl Order {
@@ -57,7 +59,10 @@ impl Order {
             return RangeSet::new();
         }
         self.overtakes = 0;
-        core::mem::take(&mut self.overtaken)
+        let mut lost = core::mem::take(&mut self.overtaken);
+        lost.subtract(&self.found);
+        self.found.union_with(&lost);
+        lost
     }
 }
 
@@ -100,6 +105,19 @@ mod tests {
             lost(&[0..4, 4..8, 8..12, 12..16, 16..20, 20..24], &[20, 21, 22]),
             (0..20).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn nothing_is_found_lost_twice() {
+        let (mut order, mut asked) = (Order::default(), RangeSet::from(0..20));
+        order.ask(asked.clone());
+        let mut found = Vec::new();
+        for number in 1..20 {
+            asked.remove(number..number + 1);
+            let lost = order.arrive(number as u32, &asked);
+            found.extend(lost.iter().flatten());
+        }
+        assert_eq!(found, [0]);
     }
 
     #[test]
