@@ -99,7 +99,7 @@ impl Stored {
             priority: data.priority,
             keyframe: data.keyframe,
             layer: data.layer,
-            hops: data.hops & !FLOOD,
+            hops: data.hops.min(!FLOOD),
             flood: data.flood,
         };
         let record = match pack(head, &data.signature, &data.body) {
@@ -283,7 +283,7 @@ mod tests {
             priority: PRIORITIES[usize::from(tags & 3)],
             keyframe: tags & 4 != 0,
             layer,
-            hops: tags,
+            hops: tags & !FLOOD,
             pulled: false,
             flood: tags & 1 == 1,
             born: Instant::from_secs(4),

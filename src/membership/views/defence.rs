@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Ask, ViewAction, Views};
+use super::{Ask, LOSS_SPAN, ViewAction, Views};
 use crate::config::MembershipConfig;
 use crate::id::PeerId;
 use crate::time::Instant;
@@ -68,6 +68,14 @@ impl<P: PeerId> Flapping<P> {
         }
         self.0.reserve_exact(1);
         self.0.push(Flaps { peer, count: before.saturating_add(1), last: now });
+    }
+
+    /// Those that went within the last `span` were not the only ones: this time does not count.
+    fn pardon(&mut self, span: Duration, now: Instant) {
+        for flaps in self.0.iter_mut().filter(|flaps| now - flaps.last <= span) {
+            flaps.count = flaps.count.saturating_sub(1);
+        }
+        self.0.retain(|flaps| flaps.count > 0);
     }
 
     /// Whether a peer has flapped so lately that it must wait, with this pause after its second flap.
@@ -144,7 +152,9 @@ impl<P: WirePeer> Views<P> {
     pub(super) fn note_flap(&mut self, peer: P, now: Instant) {
         let Some(neighbor) = self.active.iter().find(|neighbor| neighbor.peer == peer) else { return };
         let since = neighbor.since;
-        if self.config.flap_pause.is_some() && !self.is_breaking(now) {
+        if self.is_breaking(now) {
+            self.flapping.pardon(LOSS_SPAN, now);
+        } else if self.config.flap_pause.is_some() {
             self.flapping.note(peer, since, now);
         }
     }
