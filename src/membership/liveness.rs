@@ -43,8 +43,6 @@ pub struct Liveness {
     repeated: bool,
     /// The other end pings first.
     is_patient: bool,
-    /// A promised sign of life is missing.
-    is_broken: bool,
     /// Others say that the peer does not answer.
     is_hurried: bool,
     /// Others say that it does.
@@ -134,7 +132,6 @@ impl Liveness {
             token: 0,
             repeated: false,
             is_patient: false,
-            is_broken: false,
             is_hurried: false,
             is_vouched: false,
             unanswered: 0,
@@ -235,14 +232,11 @@ impl Liveness {
         self.pinged.is_none() && core::mem::take(&mut self.repeated)
     }
 
-    /// Whether others should know that the peer may well be dead: when a promise was broken, or two pings are without an answer,
-    /// and once more later, as they may not have heard of it.
+    /// Whether so many pings are without an answer that the peer may well be dead: after the ping with which the doubt began,
+    /// and once more later, as others may not have heard of it.
     pub fn is_news(&self) -> bool {
-        let first = match self.promise {
-            Some(_) if self.is_broken => 0,
-            Some(_) => DOUBTED_PINGS - 1,
-            None => DOUBTED_PINGS,
-        };
+        // A sign of life that is missing counts, too.
+        let first = if self.promise.is_some() { DOUBTED_PINGS - 1 } else { DOUBTED_PINGS };
         self.unanswered == first || self.unanswered == first + DOUBTED_AGAIN
     }
 
@@ -301,8 +295,6 @@ impl Liveness {
                 return None;
             }
             (self.asked, self.unanswered) = (Some(now), 0);
-            // Not if the link is only measured, or others said so.
-            self.is_broken = self.promise.is_some() && now >= due && !self.is_hurried;
         } else if now >= self.lost_at(*health) {
             return Some(LivenessAction::Lost);
         } else {
@@ -323,7 +315,7 @@ impl Liveness {
 
     fn forget_silence(&mut self) {
         (self.pinged, self.asked) = (None, None);
-        (self.is_hurried, self.is_vouched, self.is_broken, self.unanswered) = (false, false, false, 0);
+        (self.is_hurried, self.is_vouched, self.unanswered) = (false, false, 0);
     }
 
     /// When the peer counts as dead, if nothing is heard of it.

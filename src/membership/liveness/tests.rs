@@ -221,29 +221,6 @@ fn a_broken_promise_is_asked_about_at_once_and_another_frame_stands_for_it() {
 }
 
 #[test]
-fn a_broken_promise_is_news_at_once_and_a_measurement_or_hearsay_is_not() {
-    let end = Instant::from_secs(10);
-    let mut health = LocalHealth::default();
-    let mut news = |liveness: &mut Liveness| {
-        let at = liveness.poll_timeout().unwrap();
-        let ping = liveness.handle_timeout(at, &mut health);
-        assert!(matches!(ping, Some(LivenessAction::SendPing { .. })));
-        liveness.is_news()
-    };
-    let mut silent = promised(end);
-    let told: Vec<_> = (0..4).map(|_| news(&mut silent)).collect();
-    assert_eq!(told, [true, false, true, false]);
-    let mut hurried = promised(end);
-    hurried.hurry(end);
-    let told: Vec<_> = (0..4).map(|_| news(&mut hurried)).collect();
-    assert_eq!(told, [false, true, false, true]);
-    let mut measured = promised(Instant::from_secs(59));
-    measured.heard(Instant::from_secs(60));
-    measured.on_beat(Duration::from_secs(1), Instant::from_secs(60));
-    assert!(!news(&mut measured));
-}
-
-#[test]
 fn hearsay_alone_gives_nobody_up_but_makes_it_quicker() {
     let now = Instant::from_secs(10);
     let mut liveness = promised(now);
