@@ -142,7 +142,8 @@ impl<P> SharedTree<P> {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let greeting = (!self.unmet.is_empty() && self.root.is_some()).then_some(Instant::ZERO);
+        let is_led = self.root.as_ref().is_some_and(|root| !root.is_gone);
+        let greeting = (!self.unmet.is_empty() && is_led).then_some(Instant::ZERO);
         Instant::earliest([self.decide_at, self.lead_at, self.fade_at, greeting])
     }
 }
