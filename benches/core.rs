@@ -34,6 +34,7 @@ fn data(origin: NodeId, sequence: u64, now: Instant, bytes: usize) -> Data<NodeI
         layer: 0,
         hops: 2,
         pulled: false,
+        flood: false,
         born: now,
         body: Bytes::from(vec![7; bytes]),
         signature: Bytes::new(),

@@ -68,8 +68,8 @@ pub struct LinkConfig {
     pub ping_after: Duration,
     /// How long a neighbour that misses to give a promised sign of life must leave pings without an answer to count as
     /// lost; the time adapts to the measured round-trip time between this and `silence_max`. Seven eighths of it are enough
-    /// if others get no answer either, and it is `silence_max` if one does. From 50 ms to 1 h; default 1.7 s: a host may
-    /// sleep for 1.4 s.
+    /// if others get no answer either, and it is `silence_max` if one does. From 50 ms to 1 h; default 1.65 s: a host
+    /// may sleep for 1.4 s.
     pub suspicion_min: Duration,
     /// The least silence after which a neighbour counts as lost; the timeout adapts to the measured round-trip time
     /// between this and `silence_max`. From 100 ms to 1 h; default 2.55 s: a host may sleep for 1.4 s after it was pinged.
@@ -136,7 +136,8 @@ pub struct MembershipConfig {
     /// Steps of a shuffle. From 1 to 64; default 4.
     pub shuffle_hops: u8,
     /// Time between signs of life, each to another neighbour: of eight, one notices within this time that a node is dead, and
-    /// asks the others at once. From 50 ms to 1 min, or `None` to have the neighbours ping each other; default 300 ms.
+    /// asks the others at once. From 50 ms to 25.5 s divided by `active_max`, as no sign can promise the next one to the same
+    /// neighbour for later than that; or `None` to have the neighbours ping each other. Default 300 ms.
     pub beat_interval: Option<Duration>,
     /// Entries in a shuffle. From 1 to 64; default 8.
     pub shuffle_entries: usize,
@@ -161,6 +162,9 @@ pub struct MembershipConfig {
     /// Neighbours whose addresses share a prefix ([`Input::PeerAddress`](crate::Input::PeerAddress)), at most, so that
     /// nobody surrounds a node from one network. From 1 to 64; default 2. Peers of which no address is told do not count.
     pub prefix_max: usize,
+    /// How long a peer that has come and gone twice, each time within a minute, is not taken as a neighbour; each time more
+    /// doubles it, up to 64 times, and a minute's stay ends it. From 100 ms to 10 min, or `None` to take it at once; default 5 s.
+    pub flap_pause: Option<Duration>,
 }
 
 /// Gossip: eager and lazy push, pull, anti-entropy.
@@ -185,6 +189,10 @@ pub struct GossipConfig {
     /// Whether urgent updates go over every link and not along trees: the fastest way and the surest, at as many copies as a
     /// node has neighbours but one. All members should have the same. Default no; yes in [`Config::alerts`].
     pub flood_urgent: bool,
+    /// Whether an urgent update that asks for it ([`PublishOptions::flood`](crate::PublishOptions::flood)) goes over every link, too.
+    /// All members should have the same; who does not allow it passes such updates on along trees, and publishes none. Default
+    /// yes.
+    pub flood_on_request: bool,
     /// The time between announcements, each to another neighbour, of all that it was not told yet; with more than eight
     /// neighbours it is as much shorter. From 0 to 10 s; default 300 ms.
     pub have_interval: Duration,
@@ -220,8 +228,11 @@ pub struct GossipConfig {
     pub assemblies_max: usize,
     /// The same of one origin. From 1 to 65,536; default 16.
     pub assemblies_per_origin_max: usize,
-    /// Bytes of chunks of updates that are not whole yet, at most; then the update of which nothing has come for longest is
-    /// given up, and the application is told. Whole ones that retention does not keep may take as much for 10 s. From 1,024 to 2^40;
+    /// The same of one neighbour that brings them, and of all strangers together. From 1 to 65,536; default 48, so that no neighbour
+    /// can keep out what the others bring.
+    pub assemblies_per_peer_max: usize,
+    /// Bytes of chunks of updates that are not whole yet, at most; then, of those that the neighbour has brought that fills most of
+    /// it, the update of which nothing has come for longest is given up, and the application is told. Whole ones that retention does not keep may take as much for 10 s. From 1,024 to 2^40;
     /// default 64 MiB.
     pub assembly_bytes_max: usize,
     /// Bytes of chunks claimed from one neighbour in a second, at most: stay below what
@@ -370,7 +381,7 @@ impl Default for LinkConfig {
         Self {
             links_max: 1_024,
             ping_after: Duration::from_millis(1_100),
-            suspicion_min: Duration::from_millis(1_700),
+            suspicion_min: Duration::from_millis(1_650),
             silence_min: Duration::from_millis(2_550),
             silence_max: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
@@ -455,6 +466,7 @@ impl Default for MembershipConfig {
             swap_interval: Some(Duration::from_secs(1)),
             lasting_links: 2,
             prefix_max: 2,
+            flap_pause: Some(Duration::from_secs(5)),
         }
     }
 }
@@ -479,12 +491,16 @@ impl MembershipConfig {
         span("membership.probe_interval", self.probe_interval, Duration::from_millis(100), HOUR)?;
         within("membership.remembered_max", self.remembered_max as u64, 0, 1_024)?;
         if let Some(interval) = self.beat_interval {
-            span("membership.beat_interval", interval, Duration::from_millis(50), Duration::from_secs(60))?;
+            let most = crate::wire::BEAT_MAX / self.active_max as u32;
+            span("membership.beat_interval", interval, Duration::from_millis(50), most)?;
         }
         if let Some(interval) = self.swap_interval {
             span("membership.swap_interval", interval, Duration::from_millis(100), HOUR)?;
         }
         within("membership.lasting_links", self.lasting_links as u64, 0, 32)?;
+        if let Some(pause) = self.flap_pause {
+            span("membership.flap_pause", pause, Duration::from_millis(100), minute * 10)?;
+        }
         within("membership.prefix_max", self.prefix_max as u64, 1, 64)
     }
 }
@@ -498,6 +514,7 @@ impl Default for GossipConfig {
             adaptive_threshold_permille: None,
             redundancy_max_percent: 300,
             flood_urgent: false,
+            flood_on_request: true,
             have_interval: Duration::from_millis(300),
             want_delay_min: Duration::from_millis(10),
             sync_interval_min: Duration::from_millis(500),
@@ -511,6 +528,7 @@ impl Default for GossipConfig {
             update_bytes_max: 16 << 20,
             assemblies_max: 64,
             assemblies_per_origin_max: 16,
+            assemblies_per_peer_max: 48,
             assembly_bytes_max: 64 << 20,
             chunk_claim_bytes_per_s: 3_000_000,
         }
@@ -551,6 +569,7 @@ impl GossipConfig {
         within("gossip.update_bytes_max", self.update_bytes_max as u64, 1_024, 1 << 30)?;
         within("gossip.assemblies_max", self.assemblies_max as u64, 1, 65_536)?;
         within("gossip.assemblies_per_origin_max", self.assemblies_per_origin_max as u64, 1, 65_536)?;
+        within("gossip.assemblies_per_peer_max", self.assemblies_per_peer_max as u64, 1, 65_536)?;
         within("gossip.assembly_bytes_max", self.assembly_bytes_max as u64, 1_024, 1 << 40)?;
         within("gossip.chunk_claim_bytes_per_s", self.chunk_claim_bytes_per_s, 1_000, RATE_MAX)
     }

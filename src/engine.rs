@@ -289,7 +289,7 @@ impl<P: WirePeer> Engine<P> {
     /// Publishes an update to everybody in the swarm.
     ///
     /// # Errors
-    /// The swarm is not joined, the payload or layer is too large, or too much waits to be sent.
+    /// The swarm is not joined, the payload or layer is too large, it must not be flooded, or too much waits to be sent.
     pub fn publish(
         &mut self,
         swarm: SwarmId,
@@ -316,6 +316,9 @@ impl<P: WirePeer> Engine<P> {
         }
         if options.layer > 7 {
             return Err(CommandError::Layer(options.layer));
+        }
+        if options.flood && !topic.may_flood(&options) {
+            return Err(CommandError::Flood);
         }
         topic.may_publish(self.local, state, self.now.max(now)).map_err(CommandError::NotAuthorized)?;
         if !topic.can_sign() {

@@ -62,6 +62,10 @@ pub enum CommandError {
     /// The layer is above 7. Nothing was published.
     #[error("layer {0} is above 7; nothing was published")]
     Layer(u8),
+    /// Only urgent updates may ask to go over every link, and only where
+    /// [`GossipConfig::flood_on_request`](crate::GossipConfig::flood_on_request) allows it. Nothing was published.
+    #[error("the update must not ask to go over every link; nothing was published")]
+    Flood,
     /// This peer may not write that state. Nothing was published.
     #[error("the state must not be written: {0}; nothing was published")]
     NotAuthorized(WriteRefusal),

@@ -138,7 +138,7 @@ pub struct Update<P> {
     pub keyframe: bool,
     /// Quality layer, 0 is the base.
     pub layer: u8,
-    /// Links it crossed to get here, at most 63. Of a media frame those of the longest way that a part of it may take.
+    /// Links it crossed to get here, at most 32. Of a media frame those of the longest way that a part of it may take.
     pub hops: u8,
     /// When it was published, in this engine's time, as far as the nodes on its way can tell: time inside them is
     /// counted exactly, time on links as half the measured round-trip time.

@@ -17,6 +17,8 @@ pub struct GossipStats {
     pub body_bytes_received: u64,
     /// Bodies sent.
     pub bodies_sent: u64,
+    /// Urgent updates sent to neighbours because they go over every link.
+    pub bodies_flooded: u64,
     /// Bodies received that were here already.
     pub duplicates: u64,
     /// Delivered updates that came on request.
@@ -64,6 +66,10 @@ pub struct GossipStats {
     pub waves_received: u64,
     /// Waves not passed on: older than others of their source, or too many.
     pub waves_dropped: u64,
+    /// Counts of members sent to the parent in the shared tree.
+    pub counts_sent: u64,
+    /// Such counts received.
+    pub counts_received: u64,
     /// Requests not to be pushed a source's updates.
     pub prunes_sent: u64,
     /// Such requests received.
@@ -84,12 +90,17 @@ pub struct GossipStats {
     pub assemblies_begun: u64,
     /// Large updates not taken: too large, or for want of room.
     pub assemblies_refused: u64,
+    /// Large updates for which others had to make room, or which were not taken, because the neighbour that brought them brings
+    /// too many at once.
+    pub assemblies_crowded: u64,
     /// Large updates given up before they were whole, and told as lagged.
     pub assemblies_given_up: u64,
     /// Chunks received, pages of hashes included.
     pub chunks_received: u64,
     /// Chunks received that were here already.
     pub chunks_duplicate: u64,
+    /// Chunks asked for again because others that should have come later were here.
+    pub chunks_missed: u64,
     /// Chunks refused: of unknown updates, of the wrong length, or not as signed.
     pub chunks_refused: u64,
     /// Chunks sent.
@@ -196,6 +207,11 @@ pub struct ViewStats {
     pub strangers_refused: u64,
     /// Neighbours parted from because they brought nothing; see [`ScoreConfig`](crate::ScoreConfig).
     pub parted: u64,
+    /// Times that a peer was not taken as a neighbour because it comes and goes; see
+    /// [`MembershipConfig::flap_pause`](crate::MembershipConfig::flap_pause).
+    pub damped: u64,
+    /// Times that the swarm had lost more than a quarter of its members between two counts, so that those lost were probed.
+    pub shrunk: u64,
     /// Peers not taken as neighbours because too many share their address prefix; see
     /// [`MembershipConfig::prefix_max`](crate::MembershipConfig::prefix_max).
     pub crowded: u64,
@@ -229,6 +245,10 @@ pub struct TopicStats {
     pub neighbors: usize,
     /// Peers in the passive view now.
     pub passive: usize,
+    /// How many members the topic has, this node included, as the shared tree counted them last: an estimate that follows joins and
+    /// losses within a minute. `None` until it has counted, and without a shared tree, in the modes
+    /// [`Push`](crate::GossipMode::Push) and [`Pull`](crate::GossipMode::Pull). Any member can falsify it.
+    pub members_estimated: Option<u64>,
     /// Sources tracked now.
     pub sources: usize,
     /// Bodies kept now.

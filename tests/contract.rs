@@ -29,6 +29,7 @@ fn data(origin: u64, sequence: u64, body: &'static [u8]) -> Data<u64> {
         layer: 0,
         hops: 0,
         pulled: false,
+        flood: false,
         signature: Bytes::new(),
         born: T0,
         body: Bytes::from_static(body),
@@ -837,7 +838,8 @@ fn random_message(dice: &mut Dice) -> Message<u64> {
         }
         13 => Message::Gossip(GossipMessage::Have { sources: random_sources(dice) }),
         14 => Message::Gossip(GossipMessage::Want { graft: dice.percent(50), sources: random_sources(dice) }),
-        15 => match dice.below(4) {
+        15 => match dice.below(5) {
+            4 => Message::Gossip(GossipMessage::Count { nodes: dice.next() >> dice.below(64) }),
             2 => Message::Gossip(GossipMessage::Attach { attached: dice.percent(70) }),
             3 => Message::Gossip(GossipMessage::Wave(Wave {
                 origin: random_name(dice),
@@ -846,6 +848,8 @@ fn random_message(dice: &mut Dice) -> Message<u64> {
                 shared: dice.percent(50),
                 hops: dice.below(128) as u8,
                 born: if dice.percent(20) { Instant::ZERO } else { T0 },
+                members: dice.percent(50).then(|| dice.next() >> 2),
+                is_last: dice.percent(30),
             })),
             0 => Message::Gossip(GossipMessage::Gone { sources: random_sources(dice) }),
             _ => Message::Gossip(GossipMessage::Prune {

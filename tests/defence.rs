@@ -11,8 +11,8 @@ use suffuse::log::RangeSet;
 use suffuse::sim::{Fault, NetworkConfig, NodeId, World};
 use suffuse::wire::{Data, GossipMessage, MembershipMessage, Message, NeighborRequest, SourceRanges};
 use suffuse::{
-    Config, Engine, Epoch, Input, Instant, Offence, Output, Priority, PublishOptions, Retention, Seed,
-    StateId, TopicOptions,
+    CommandError, Config, Engine, Epoch, Input, Instant, Offence, Output, Priority, PublishOptions,
+    Retention, Seed, StateId, TopicOptions,
 };
 
 const T0: Instant = Instant::from_secs(100);
@@ -201,6 +201,7 @@ fn update(origin: u64, sequence: u64, pulled: bool) -> GossipMessage<u64> {
         layer: 0,
         hops: 0,
         pulled,
+        flood: false,
         born: T0,
         body: Bytes::from_static(b"body"),
         signature: Bytes::new(),
@@ -470,6 +471,75 @@ fn urgent_alerts_go_over_every_link_and_others_along_the_tree() {
     // It does not teach the trees anything wrong.
     let again = played(&mut world, Priority::Urgent);
     assert!((3.0..=8.0).contains(&again), "{again} copies of each");
+}
+
+#[test]
+fn an_urgent_update_may_ask_for_every_link_and_no_other() {
+    let bodies = |world: &World<Engine<NodeId>, suffuse::sim::Deliveries>| {
+        let stats = world.hosts().map(|(_, host)| host.topic_stats(SWARM).unwrap().gossip);
+        stats.fold((0, 0, 0), |(bodies, new, flooded), gossip| {
+            let flooded = flooded + gossip.bodies_flooded;
+            (bodies + gossip.bodies_received, new + gossip.delivered, flooded)
+        })
+    };
+    for (allowed, payload) in [(true, 100), (true, 20_000), (false, 100)] {
+        let mut config = Config::medium();
+        config.gossip.flood_on_request = allowed;
+        let mut world = calm_swarm(30, &config, 5);
+        let mut played = |priority, flood| {
+            let before = bodies(&world);
+            let mut refused = 0;
+            for _ in 0..10 {
+                let options = PublishOptions { priority, flood, ..PublishOptions::default() };
+                let publish = |host: &mut Engine<NodeId>, now| {
+                    let body = Bytes::from(vec![1; payload]);
+                    host.publish(SWARM, StateId(1), body, options, now)
+                };
+                refused += u32::from(world.with_host(0, publish).unwrap() == Err(CommandError::Flood));
+                world.run_for(ms(300));
+            }
+            let after = bodies(&world);
+            let copies = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
+            (copies, after.2 - before.2, refused)
+        };
+        assert_eq!(played(Priority::Normal, true).2, 10, "it is not urgent");
+        let (copies, flooded, _) = played(Priority::Urgent, false);
+        assert!(copies < 1.2 && flooded == 0, "{copies} copies of each that did not ask");
+        let (copies, flooded, refused) = played(Priority::Urgent, true);
+        if !allowed {
+            assert_eq!((refused, flooded), (10, 0));
+        } else if payload <= 4_096 {
+            assert!((3.0..=8.0).contains(&copies), "{copies} copies of each");
+            assert!(flooded >= 10 * 30 * 3, "{flooded} sent");
+        } else {
+            // Of a large one its manifest, not its chunks.
+            assert!(copies < 1.2 && flooded >= 10 * 30 * 3, "{copies} copies, {flooded} sent");
+        }
+        let (copies, flooded, _) = played(Priority::Urgent, false);
+        assert!(copies < 1.2 && flooded == 0, "{copies} copies: it has taught the trees something wrong");
+    }
+}
+
+#[test]
+fn who_forbids_floods_passes_on_along_trees_what_asks_for_one() {
+    let flooded = |allowed, priority| {
+        let mut config = Config::medium().gossip;
+        config.flood_on_request = allowed;
+        let mut gossip =
+            Gossip::<u64>::new(0, Epoch(0), config, Retention::default(), 1_200, Seed::from_u64(1));
+        (1..=10).for_each(|peer| gossip.neighbor_up(peer, T0));
+        let GossipMessage::Data(data) = update(50, 0, false) else { unreachable!() };
+        let mut actions = Vec::new();
+        let message = GossipMessage::Data(Data { flood: true, priority, ..data });
+        gossip.handle_message(1, message, T0, &mut actions);
+        let sent = |action: &&GossipAction<u64>| matches!(action, GossipAction::Send { message: GossipMessage::Data(data), .. } if data.flood);
+        (actions.iter().filter(sent).count(), gossip.stats().bodies_flooded)
+    };
+    assert_eq!(flooded(true, Priority::Urgent), (9, 9));
+    for (allowed, priority) in [(false, Priority::Urgent), (true, Priority::High)] {
+        let (sent, counted) = flooded(allowed, priority);
+        assert!(sent < 9 && counted == 0, "{sent} sent, {allowed} {priority:?}");
+    }
 }
 
 #[test]

@@ -351,6 +351,7 @@ fn manifest(origin: NodeId, sequence: u64, bytes: u64, chunk_bytes: u64, now: In
         layer: 0,
         hops: 0,
         pulled: false,
+        flood: false,
         born: now,
         body,
         signature: Bytes::new(),
@@ -410,6 +411,72 @@ fn chunks_of_partial_updates_are_bounded_in_all() {
     let lagged = &net.observer().lagged;
     assert!(lagged.iter().filter(|(node, ..)| *node == 0).count() >= 6, "{lagged:?}");
     assert!(lagged.iter().all(|(.., reason)| *reason == LagReason::NoRoom), "{lagged:?}");
+}
+
+#[test]
+fn one_neighbour_cannot_take_all_the_room() {
+    let mut net = net(4, 1);
+    let max = Config::small().gossip.assemblies_per_peer_max;
+    for origin in 0..200 {
+        let message = manifest(1_000 + origin, 0, 1 << 20, 1_000, net.now());
+        inject(&mut net, 1, 0, &message);
+        // They are kept alive by a chunk now and then.
+        let chunk = ChunkData { update: large_id(1_000 + origin, 0), number: 0, body: body(1_000, 1) };
+        inject(&mut net, 1, 0, &Message::Gossip(GossipMessage::Chunk(chunk)));
+    }
+    let stats = net.host(0).unwrap().topic_stats(SWARM).unwrap();
+    assert_eq!(stats.assembling, max, "{stats:?}");
+    assert_eq!(stats.gossip.assemblies_crowded, 200 - max as u64);
+    // What another brings finds room at once.
+    let body = body(50_000, 1);
+    let id = publish(&mut net, 2, body.clone());
+    net.run_for(Duration::from_secs(3));
+    assert!(net.observer().delivered.contains_key(&(0, id)), "kept out");
+}
+
+#[test]
+fn memory_is_taken_from_who_fills_it() {
+    let mut config = Config::small();
+    config.gossip.assembly_bytes_max = 20_000;
+    let mut net = net_of(4, 1, network(), &config);
+    let send = |net: &mut Net, from, origin, chunks: std::ops::Range<u32>| {
+        let message = manifest(origin, 0, 1 << 20, 1_000, net.now());
+        inject(net, from, 0, &message);
+        for number in chunks {
+            let chunk = ChunkData { update: large_id(origin, 0), number, body: body(1_000, 1) };
+            inject(net, from, 0, &Message::Gossip(GossipMessage::Chunk(chunk)));
+        }
+    };
+    send(&mut net, 2, 900, 0..5);
+    net.run_for(Duration::from_millis(10));
+    // Neighbour 1 sends more than there is room for, always something new.
+    for origin in 1_000..1_010 {
+        send(&mut net, 1, origin, 0..6);
+        assert!(net.host(0).unwrap().topic_stats(SWARM).unwrap().assembling_bytes <= 20_000);
+    }
+    let lost: Vec<_> = net.observer().lagged.iter().filter(|lag| lag.0 == 0).map(|lag| lag.1).collect();
+    assert!(lost.len() >= 7 && !lost.contains(&900), "{lost:?}");
+}
+
+#[test]
+fn a_lost_chunk_is_asked_for_before_any_timer() {
+    for seed in 1..=3 {
+        let mut network = network();
+        network.loss_ppm = 20_000;
+        let mut net = net_of(20, seed, network, &Config::small());
+        let body = body(1 << 20, seed);
+        let begun = net.now();
+        let id = publish(&mut net, 0, body.clone());
+        net.run_for(Duration::from_secs(20));
+        let took = assert_everywhere(&net, id, &body, seed) - begun;
+        let (missed, chunks) =
+            (sum(&net, |stats| stats.chunks_missed), sum(&net, |stats| stats.chunks_received));
+        // Two in a hundred are lost, and most of these are followed by others.
+        assert!(missed * 200 > chunks, "seed {seed}: {missed} of {chunks} found missing");
+        assert!(sum(&net, |stats| stats.chunks_duplicate) * 50 < chunks, "seed {seed}");
+        assert!(took < Duration::from_millis(2_500), "seed {seed}: it took {took:?}");
+        assert_nothing_left(&net);
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn data(origin: u64, epoch: u32, sequence: u64, state: u64, born: Instant, bytes
         layer: 0,
         hops: 1,
         pulled: false,
+        flood: false,
         signature: Bytes::new(),
         born,
         body: Bytes::from(vec![0; bytes]),

@@ -11,7 +11,8 @@ use suffuse::membership::{ViewAction, Views};
 use suffuse::sim::{Birth, NetworkConfig, NodeId, Observer, SentFrame, World};
 use suffuse::wire::{MembershipMessage, NeighborRequest, ViewEntry};
 use suffuse::{
-    Config, Engine, Epoch, Instant, MembershipConfig, PublishOptions, Seed, StateId, SwarmId, TopicOptions,
+    Config, Engine, Epoch, GossipMode, Instant, MembershipConfig, PublishOptions, Seed, StateId, SwarmId,
+    TopicOptions,
 };
 
 /// Notes who was sent to lately.
@@ -316,6 +317,112 @@ fn random_churn_leaves_one_component_within_the_caps() {
         assert!(mean_degree(&world) >= 6.5, "seed {seed}: {}", mean_degree(&world));
         assert_within_caps(&world);
     }
+}
+
+// --- how many they are --------------------------------------------------------------------------------------------
+
+/// Asserts that everybody takes the swarm for as large as it is, give or take a quarter.
+#[track_caller]
+fn assert_members_known(world: &Swarm, what: &str) {
+    let members = world.hosts().count() as u64;
+    for (node, engine) in world.hosts() {
+        let estimate = engine.topic_stats(SWARM).unwrap().members_estimated;
+        let is_right = estimate.is_some_and(|estimate| estimate.abs_diff(members) * 4 <= members);
+        assert!(is_right, "{what}: node {node} takes {members} members for {estimate:?}");
+    }
+}
+
+#[test]
+fn everybody_knows_how_many_they_are_and_soon_after_how_many_are_left() {
+    // One of the halves holds the root of the shared tree.
+    for (half, loss_ppm) in [(0, 0), (1, 10_000)] {
+        let what = format!("half {half}, loss {loss_ppm} ppm");
+        let mut world = joining(60, loss_ppm, 31);
+        world.run_until(Instant::from_secs(30));
+        assert_members_known(&world, &what);
+        (0..60).filter(|node| node % 2 == half).for_each(|node| world.crash(node));
+        world.run_for(Duration::from_secs(60));
+        assert_members_known(&world, &format!("{what}, after the crash"));
+        let shrunk = world.hosts().map(|(_, engine)| engine.topic_stats(SWARM).unwrap().views.shrunk);
+        assert!(shrunk.min() >= Some(1), "{what}: somebody did not notice");
+        let alive: Vec<_> = world.hosts().map(|(node, _)| node).collect();
+        for _ in 0..60 {
+            world.add(|birth| member(birth, &alive[..2]));
+            world.run_for(ms(20));
+        }
+        world.run_for(Duration::from_secs(30));
+        assert_members_known(&world, &format!("{what}, after the others came"));
+    }
+}
+
+#[test]
+fn a_thousand_nodes_are_counted() {
+    let mut world = joining(1_000, 0, 32);
+    world.run_until(Instant::from_secs(15));
+    assert_members_known(&world, "a thousand");
+}
+
+#[test]
+fn without_a_shared_tree_there_is_no_estimate() {
+    let mut world = World::with_observer(NetworkConfig::default(), Seed::from_u64(1), Watch::default());
+    for node in 0..10 {
+        world.add(|birth| {
+            let mut engine = Engine::new(birth.node, Config::small(), birth.seed, birth.now).unwrap();
+            let options = TopicOptions::through((node > 0).then_some(0)).mode(GossipMode::Pull);
+            engine.join_topic(SWARM, options, birth.now).unwrap();
+            engine
+        });
+    }
+    world.run_for(Duration::from_secs(20));
+    assert!(world.hosts().all(|(_, engine)| engine.topic_stats(SWARM).unwrap().members_estimated.is_none()));
+}
+
+// --- those that come and go ---------------------------------------------------------------------------------------
+
+#[test]
+fn a_peer_that_comes_and_goes_breaks_fewer_links_each_time() {
+    let changes = |pause: Option<Duration>| {
+        let mut config = Config::medium();
+        config.membership.flap_pause = pause;
+        let mut world = World::with_observer(NetworkConfig::default(), Seed::from_u64(7), Watch::default());
+        let member = |birth: Birth, contact: Option<NodeId>| {
+            let mut config = config.clone();
+            config.epoch = Epoch(birth.life);
+            let mut engine = Engine::new(birth.node, config, birth.seed, birth.now).unwrap();
+            engine.join_topic(SWARM, TopicOptions::through(contact), birth.now).unwrap();
+            engine
+        };
+        for node in 0..16 {
+            world.add(|birth| member(birth, (node > 0).then_some(0)));
+            world.run_for(ms(30));
+        }
+        world.run_for(Duration::from_secs(90));
+        let lost = |world: &Swarm| {
+            let stats = world.hosts().filter(|(node, _)| *node != 9);
+            stats.map(|(_, engine)| engine.topic_stats(SWARM).unwrap().views.neighbors_lost).sum::<u64>()
+        };
+        let mut before = 0;
+        for round in 0..24 {
+            if round == 14 {
+                before = lost(&world);
+            }
+            world.crash(9);
+            world.run_for(Duration::from_secs(6));
+            world.restart(9, |birth| member(birth, Some(0)));
+            world.run_for(Duration::from_secs(6));
+        }
+        let lost = lost(&world) - before;
+        // Once it stays, it is a member as any other.
+        world.run_for(Duration::from_secs(400));
+        assert!(
+            views(&world)[&9].len() >= 4 && is_one_component(&world),
+            "{pause:?}: {:?}",
+            views(&world)[&9]
+        );
+        lost
+    };
+    let (damped, free) = (changes(Some(Duration::from_secs(5))), changes(None));
+    assert!(damped * 2 <= free, "{damped} links broken, and {free} without damping");
 }
 
 // --- hostile messages ---------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ fn data(sequence: u64, state: u64, body: &'static [u8]) -> Data<u64> {
         layer: 2,
         hops: 3,
         pulled: false,
+        flood: false,
         signature: Bytes::new(),
         born: NOW - std::time::Duration::from_millis(500),
         body: Bytes::from_static(body),
@@ -100,6 +101,44 @@ fn golden_control_frame() {
         0x48, 1, // bye of the same swarm, leaving
     ];
     assert_eq!(&frame[..], golden);
+}
+
+#[test]
+fn golden_shared_tree_frame() {
+    let born = NOW - std::time::Duration::from_millis(20);
+    let (origin, epoch, number) = (9, Epoch(1), 300);
+    let wave =
+        Wave { origin, epoch, number, shared: true, hops: 3, born, members: Some(1_000), is_last: false };
+    let tag = SwarmTag(7);
+    let frame = frame(&[
+        (tag, Message::Gossip(GossipMessage::Wave(wave))),
+        (
+            tag,
+            Message::Gossip(GossipMessage::Wave(Wave { number: 301, members: None, is_last: true, ..wave })),
+        ),
+        (tag, Message::Gossip(GossipMessage::Wave(Wave { shared: false, members: None, ..wave }))),
+        (tag, Message::Gossip(GossipMessage::Count { nodes: 1_000 })),
+    ]);
+    let golden = [
+        1, // version
+        37, 7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0xac, 2, 0x83, 20, 0, 0xd2,
+        0x0f, // of 1,000 members
+        0x65, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0xad, 2, 0x83, 20, 0, 1, // the last
+        0x65, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0xac, 2, 3, 20, 0, // of a source
+        0x79, 0xe8, 7, // 1,000 below
+    ];
+    assert_eq!(&frame[..], golden);
+}
+
+#[test]
+fn golden_flood_flag() {
+    let one = |flood| {
+        let data = Data { flood, pulled: true, ..data(1, 5, b"hi") };
+        frame(&[(SwarmTag(7), Message::Gossip(GossipMessage::Data(data)))])
+    };
+    let differing: Vec<_> = (0..).zip(one(true).iter().zip(one(false).iter()).map(|(a, b)| a ^ b)).collect();
+    let differing: Vec<_> = differing.into_iter().filter(|&(_, bits)| bits != 0).collect();
+    assert_eq!(differing, [(19, 0x20)], "in the byte of the hops");
 }
 
 #[test]
@@ -239,8 +278,8 @@ fn message() -> impl Strategy<Value = Message<u64>> {
         (
             any::<bool>(),
             0u8..8,
-            0u8..64,
-            any::<bool>(),
+            0u8..32,
+            any::<[bool; 2]>(),
             0u64..2_000,
             prop::collection::vec(any::<u8>(), 0..40),
         ),
@@ -249,7 +288,7 @@ fn message() -> impl Strategy<Value = Message<u64>> {
         .prop_map(
             |(
                 (origin, epoch, sequence, state, priority),
-                (keyframe, layer, hops, pulled, age, body),
+                (keyframe, layer, hops, [pulled, flood], age, body),
                 signature,
             )| Data {
                 origin,
@@ -261,6 +300,7 @@ fn message() -> impl Strategy<Value = Message<u64>> {
                 layer,
                 hops,
                 pulled,
+                flood,
                 signature: Bytes::from(signature),
                 born: NOW - std::time::Duration::from_millis(age),
                 body: Bytes::from(body),
@@ -305,6 +345,7 @@ fn message() -> impl Strategy<Value = Message<u64>> {
             .prop_map(|(origin, share_percent)| GossipMessage::Prune { origin, share_percent }),
         wave().prop_map(GossipMessage::Wave),
         any::<bool>().prop_map(|attached| GossipMessage::Attach { attached }),
+        any::<u64>().prop_map(|nodes| GossipMessage::Count { nodes }),
         sync(),
     ];
     prop_oneof![
@@ -348,14 +389,17 @@ fn large() -> impl Strategy<Value = GossipMessage<u64>> {
 }
 
 fn wave() -> impl Strategy<Value = Wave<u64>> {
-    (any::<u64>(), any::<u32>(), 0..1u64 << 62, any::<bool>(), 0u8..=127, 0u64..1_000).prop_map(
-        |(origin, epoch, number, shared, hops, age_ms)| Wave {
+    let said = (prop::option::of(0..(1u64 << 62) - 1), any::<bool>());
+    (any::<u64>(), any::<u32>(), 0..1u64 << 62, any::<bool>(), 0u8..=127, 0u64..1_000, said).prop_map(
+        |(origin, epoch, number, shared, hops, age_ms, (members, is_last))| Wave {
             origin,
             epoch: Epoch(epoch),
             number,
             shared,
             hops,
             born: NOW - std::time::Duration::from_millis(age_ms),
+            members: members.filter(|_| shared),
+            is_last: is_last && shared,
         },
     )
 }

@@ -182,6 +182,8 @@ fn print_json(topic: &Topic, report: &TopicReport, wall: Duration) {
         "equal_state_s": report.equal_state_s,
         "idle_bytes_per_s": report.idle_bytes_per_s,
         "degree_mean": report.degree_mean,
+        "members": report.members,
+        "members_estimated": report.members_estimated,
         "heap_bytes_per_node": report.heap_bytes_per_node,
         "cpu_ns_per_delivery": report.cpu_ns_per_delivery,
         "virtual_s": report.virtual_s,
@@ -189,6 +191,13 @@ fn print_json(topic: &Topic, report: &TopicReport, wall: Duration) {
         "trace_hash": format!("{:016x}", report.trace_hash),
     });
     println!("{line}");
+}
+
+fn members(report: &TopicReport) -> String {
+    match report.members_estimated {
+        Some((least, most)) => format!("{least} to {most}, of {}", report.members),
+        None => format!("-, of {}", report.members),
+    }
 }
 
 fn print_table(topic: &Topic, report: &TopicReport, wall: Duration) {
@@ -212,6 +221,7 @@ fn print_table(topic: &Topic, report: &TopicReport, wall: Duration) {
         ("equal state after the partition", seconds(report.equal_state_s)),
         ("idle traffic of a node", format!("{:.0} bytes/s", report.idle_bytes_per_s)),
         ("neighbours, mean", format!("{:.2}", report.degree_mean)),
+        ("members, estimated", members(report)),
         ("heap of a node", format!("{:.1} KiB", report.heap_bytes_per_node as f64 / 1_024.0)),
         ("processor time per delivery", format!("{} ns", report.cpu_ns_per_delivery)),
         ("virtual time", format!("{:.1} s", report.virtual_s)),

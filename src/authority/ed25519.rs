@@ -273,6 +273,7 @@ mod tests {
             layer,
             hops,
             pulled: false,
+            flood: false,
             signature: Bytes::new(),
             born,
             body,

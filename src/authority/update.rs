@@ -27,7 +27,7 @@ pub enum SignedBody<'a> {
 /// ```text
 /// "suffuse update\0" · version u8 · swarm u64 · epoch u32 · sequence u64 · state u64 · flags u8
 ///   · origin length u8 · origin · kind u8 (0 whole, 1 digest) · body length u64 · body or digest
-/// flags := 00 lll k pp   layer, keyframe, priority
+/// flags := 0 f lll k pp   flood, layer, keyframe, priority
 /// ```
 ///
 /// Numbers are least byte first. Hops and age are left out: they change on the way.
@@ -54,7 +54,7 @@ pub fn update_signing_bytes_with<P: WirePeer>(
     out.put(&data.epoch.0.to_le_bytes());
     out.put(&data.sequence.to_le_bytes());
     out.put(&data.state.0.to_le_bytes());
-    out.put_u8(priority | u8::from(data.keyframe) << 2 | (data.layer & 7) << 3);
+    out.put_u8(priority | u8::from(data.keyframe) << 2 | (data.layer & 7) << 3 | u8::from(data.flood) << 6);
     put_peer(&data.origin, out);
     let (kind, body_bytes, bytes) = match body {
         SignedBody::Whole(body) => (0, body.len() as u64, body),
@@ -116,6 +116,7 @@ mod tests {
             keyframe: true,
             layer: 5,
             pulled: false,
+            flood: false,
             signature: Bytes::new(),
             hops: 6,
             born: Instant::from_secs(7),
@@ -154,6 +155,7 @@ mod tests {
             Data { priority: Priority::Urgent, ..data() },
             Data { keyframe: false, ..data() },
             Data { layer: 4, ..data() },
+            Data { flood: true, ..data() },
             Data { body: Bytes::from_static(b"bodY"), ..data() },
             Data { body: Bytes::from_static(b"body "), ..data() },
         ];

@@ -285,6 +285,9 @@ impl<P: WirePeer> Engine<P> {
         if payload.len() > max {
             return Err(CommandError::Oversize { bytes: payload.len(), max });
         }
+        if options.flood {
+            return Err(CommandError::Flood);
+        }
         stream.may_publish(state, self.now.max(now)).map_err(CommandError::NotAuthorized)?;
         self.advance(now);
         let mut id = None;

@@ -58,6 +58,7 @@ impl<P: WirePeer> Gossip<P> {
             layer: options.layer,
             hops: 0,
             pulled: false,
+            flood: options.flood,
             born: now,
             body,
             signature: Bytes::new(),

@@ -19,11 +19,13 @@
 //! | `page.rs` | how lists are cut to fit frames |
 //! | `sync.rs` | reconciliation between two neighbours |
 //! | `chunks/` | large updates |
+//! | `census.rs` | how many members there are |
 //! | `growth.rs` | which of the ways of a wave is the best |
 //! | `wave.rs` | the trees of hot sources, and the one that cold sources share |
 
 mod adapt;
 mod announce;
+mod census;
 mod chunks;
 mod conduct;
 mod growth;
@@ -54,6 +56,7 @@ use crate::time::Instant;
 use crate::wire::{Data, GossipMessage, WirePeer};
 use adapt::Adapter;
 use announce::Announcer;
+use census::Census;
 pub(crate) use chunks::manifest_body_bytes;
 use chunks::{Chunks, Manifest};
 use conduct::Conduct;
@@ -123,6 +126,9 @@ pub struct PublishOptions {
     pub priority: Priority,
     /// Whether it stands alone, without the updates of its state before it. Default: no.
     pub keyframe: bool,
+    /// Whether it goes over every link and not along trees: the fastest way and the surest, at about as many copies as a node has
+    /// neighbours but one. Only urgent updates may ask for it, where [`GossipConfig::flood_on_request`] allows it. Default: no.
+    pub flood: bool,
     /// Quality layer, 0 (base, the default) to 7. In livestreams the state says it.
     pub layer: u8,
     /// In livestreams, when the frame was captured. Default: when it is published.
@@ -151,6 +157,7 @@ pub struct Gossip<P: WirePeer> {
     adapter: Adapter,
     syncer: Syncer,
     shared: SharedTree<P>,
+    census: Census,
     pulse: Pulse,
     chunks: Chunks<P>,
     resting: Resting<P>,
@@ -206,6 +213,7 @@ impl<P: WirePeer> Gossip<P> {
             adapter: Adapter::new(&config),
             syncer: Syncer::new(&config),
             shared: SharedTree::default(),
+            census: Census::default(),
             pulse: Pulse::default(),
             chunks: Chunks::new(&config, frame_bytes_max),
             resting: Resting::default(),
@@ -376,6 +384,7 @@ impl<P: WirePeer> Gossip<P> {
             (GossipMessage::Attach { attached }, Some(slot)) => {
                 self.on_attach(slot, attached, now, actions);
             }
+            (GossipMessage::Count { nodes }, Some(slot)) => self.on_count(slot, nodes, now, actions),
             (GossipMessage::Sync { lower, items }, Some(slot)) => {
                 self.on_sync(slot, lower, items, now, actions);
             }
@@ -420,6 +429,7 @@ impl<P: WirePeer> Gossip<P> {
             self.routes.next_decision(),
             self.routes.next_alarm(),
             self.shared.poll_timeout(),
+            self.census.poll_timeout(),
             self.resting.poll_timeout(),
             self.chunks.poll_timeout(),
         ])
@@ -517,7 +527,8 @@ impl<P: WirePeer> Gossip<P> {
                 if let Some(slot) = slot {
                     self.note_brought(slot, &data, false, now);
                 }
-                let of_a_tree = !data.pulled && !self.floods(&data);
+                let asks = data.flood && data.priority == Priority::Urgent;
+                let of_a_tree = !data.pulled && !asks && !self.floods(&data);
                 if let (Some(slot), true) = (slot, of_a_tree) {
                     if self.routes.has_own_tree(source) || !self.is_shared_link(slot) {
                         self.on_duplicate(source, &data, slot, actions);

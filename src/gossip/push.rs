@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::peers::Slots;
-use super::{Gossip, GossipAction};
+use super::{Gossip, GossipAction, PublishOptions};
 use crate::config::GossipMode;
 use crate::id::Priority;
 use crate::io::Class;
@@ -31,7 +31,9 @@ impl<P: WirePeer> Gossip<P> {
         let targets = if self.config.mode == GossipMode::Pull || late {
             Slots::NONE
         } else if self.floods(data) {
-            self.peers.all() & !have_it
+            let targets = self.peers.all() & !have_it;
+            self.stats.bodies_flooded += targets.len() as u64;
+            targets
         } else {
             let links = self.shared.links();
             let shared = links.map(|links| if self.sows(data) { self.peers.all() } else { links });
@@ -58,7 +60,13 @@ impl<P: WirePeer> Gossip<P> {
 
     /// Whether an update goes over every link, whatever the trees say.
     pub(super) fn floods(&self, data: &Data<P>) -> bool {
-        self.config.flood_urgent && data.priority == Priority::Urgent
+        let may = self.config.flood_urgent || self.config.flood_on_request && data.flood;
+        may && data.priority == Priority::Urgent
+    }
+
+    /// Whether an update with these options may ask to go over every link.
+    pub fn may_flood(&self, options: &PublishOptions) -> bool {
+        self.config.flood_on_request && options.priority == Priority::Urgent
     }
 
     pub(super) fn send_data(&mut self, slot: u8, data: Data<P>, actions: &mut Vec<GossipAction<P>>) {

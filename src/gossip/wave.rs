@@ -3,7 +3,8 @@
 //! A *wave* is a small message that every node passes on at once over all its links, so its first arrival shows the
 //! fastest way from its origin; as it rests a moment at every node, a way with few links counts as faster. A hot source sends waves for a tree of its own; the root of the shared tree sends them for
 //! all sources that publish too rarely to deserve one. The root is the node with the lowest lot among those that are
-//! heard, so nobody elects it, and where two meet one gives way. The shared tree is walked in both directions.
+//! heard, so nobody elects it, and where two meet one gives way. The shared tree is walked in both directions. Neighbours that
+//! lose the root tell all, and another takes its place.
 //!
 //! Nobody chooses a feeder that had the wave later than itself, so there are no circles.
 
@@ -37,6 +38,9 @@ const ROOT_PATIENCE: Duration = Duration::from_secs(1);
 /// The node with the greatest lot waits this much longer: usually the lowest is heard before others begin.
 const LOT_SPAN: Duration = Duration::from_secs(64);
 
+/// Likewise after the root was lost.
+const SUCCESSION_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Waves for the shared tree that are passed on in one interval of the root, at most; others are forged or stale.
 const SHARED_WAVES_MAX: u8 = 16;
 
@@ -60,6 +64,9 @@ const RESTING_MAX: usize = 64;
 /// swarm, so that it goes the farther the deeper the swarm is.
 const SOWING_DEPTHS_TENTHS: [u32; 3] = [44, 50, 66];
 
+/// Numbers of waves are below it.
+const NUMBER_MAX: u64 = 1 << 61;
+
 /// A new parent has begun by then.
 const FADE_AFTER: Duration = Duration::from_millis(300);
 
@@ -67,6 +74,8 @@ const FADE_AFTER: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub(super) struct SharedTree<P> {
     root: Option<Root<P>>,
+    /// The last wave in the name of a root that is gone.
+    gone: Option<LastWave<P>>,
     parent: Option<u8>,
     /// The parent before, which goes on until the new one is sure to have begun.
     fading: Option<u8>,
@@ -95,12 +104,24 @@ struct Root<P> {
     epoch: Epoch,
     number: u64,
     heard: Instant,
+    /// A neighbour of it says so.
+    is_gone: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LastWave<P> {
+    origin: P,
+    epoch: Epoch,
+    number: u64,
+    /// When this node heard of it.
+    at: Instant,
 }
 
 impl<P> Default for SharedTree<P> {
     fn default() -> Self {
         Self {
             root: None,
+            gone: None,
             parent: None,
             fading: None,
             fade_at: None,
@@ -126,7 +147,8 @@ impl<P> SharedTree<P> {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let greeting = (!self.unmet.is_empty() && self.root.is_some()).then_some(Instant::ZERO);
+        let is_led = self.root.as_ref().is_some_and(|root| !root.is_gone);
+        let greeting = (!self.unmet.is_empty() && is_led).then_some(Instant::ZERO);
         Instant::earliest([self.decide_at, self.lead_at, self.fade_at, greeting])
     }
 }
@@ -196,6 +218,7 @@ impl<P: WirePeer> Gossip<P> {
         if self.shared.fading == Some(slot) {
             (self.shared.fading, self.shared.fade_at) = (None, None);
         }
+        self.census.forget(slot, now);
         if self.shared.parent == Some(slot) {
             self.shared.parent = None;
             if self.shared.decide_at.is_none() {
@@ -255,6 +278,33 @@ impl<P: WirePeer> Gossip<P> {
         self.shared.parent
     }
 
+    pub(super) fn children(&self) -> Slots {
+        self.shared.children
+    }
+
+    pub(super) fn is_child(&self, slot: u8) -> bool {
+        self.shared.children.contains(slot)
+    }
+
+    pub(super) fn is_root(&self) -> bool {
+        self.shared.root.is_some_and(|root| root.peer == self.local)
+    }
+
+    /// The root has something to say, though not at once: more may follow.
+    pub(super) fn lead_soon(&mut self, now: Instant) {
+        let soon = now + ROOT_INTERVAL_MIN;
+        self.shared.lead_at = Some(self.shared.lead_at.map_or(soon, |at| at.min(soon)));
+    }
+
+    /// A neighbour has left, or does not answer any more. If it was the root, all are told, so that another takes its place.
+    pub(crate) fn note_gone(&mut self, peer: P, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let Some(root) = self.shared.root.filter(|root| root.peer == peer && !root.is_gone) else { return };
+        let slots = self.peers.slot(peer).map_or(Slots::NONE, Slots::one);
+        let last = LastWave { origin: peer, epoch: root.epoch, number: root.number + 1, at: now };
+        self.succeed(last, now);
+        self.spread(last.wave(now), self.peers.all() & !slots, actions);
+    }
+
     pub(super) fn on_attach(
         &mut self,
         slot: u8,
@@ -264,6 +314,7 @@ impl<P: WirePeer> Gossip<P> {
     ) {
         if !attached {
             self.shared.children.remove(slot);
+            self.census.forget(slot, now);
             return;
         }
         self.shared.children |= Slots::one(slot);
@@ -289,7 +340,11 @@ impl<P: WirePeer> Gossip<P> {
         actions: &mut Vec<GossipAction<P>>,
     ) {
         self.stats.waves_received += 1;
-        if self.config.mode != GossipMode::Hybrid || wave.origin == self.local {
+        if self.config.mode != GossipMode::Hybrid {
+            return;
+        }
+        if wave.origin == self.local {
+            self.deny(&wave, now);
             return;
         }
         wave.born = wave.born - self.peers.rtt(slot) / 2;
@@ -305,6 +360,7 @@ impl<P: WirePeer> Gossip<P> {
         if self.shared.lead_at.is_some_and(|at| at <= now) {
             self.lead(now, actions);
         }
+        self.tend_census(now, actions);
         if self.shared.decide_at.is_some_and(|at| at <= now) {
             self.shared.decide_at = None;
             self.choose_parent(now, actions);
@@ -340,7 +396,16 @@ impl<P: WirePeer> Gossip<P> {
         }
         self.routes.begin_own(source, self.local.digest(), now + GROWN_AFTER);
         let (origin, epoch) = (self.local, self.epoch);
-        let wave = Wave { origin, epoch, number: sequence, shared: false, hops: 0, born: now };
+        let wave = Wave {
+            origin,
+            epoch,
+            number: sequence,
+            shared: false,
+            hops: 0,
+            born: now,
+            members: None,
+            is_last: false,
+        };
         self.spread(wave, self.peers.all(), actions);
     }
 
@@ -379,11 +444,14 @@ impl<P: WirePeer> Gossip<P> {
     }
 
     fn on_shared_wave(&mut self, slot: u8, wave: Wave<P>, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        if self.is_of_the_past(slot, &wave, now, actions) {
+            return;
+        }
         let lot = self.lot(wave.origin);
         if let Some(root) = self.shared.root {
             let name = (wave.epoch, wave.number);
             let known = (root.epoch, root.number);
-            let silent = now - root.heard >= ROOT_SILENCE;
+            let silent = !root.is_heard(now);
             if wave.origin == root.peer && name == known {
                 self.shared.unmet.remove(slot);
                 self.resting.note(&wave, slot);
@@ -417,8 +485,14 @@ impl<P: WirePeer> Gossip<P> {
             return;
         }
         self.shared.passed.1 += 1;
+        if wave.is_last {
+            let Wave { origin, epoch, number, .. } = wave;
+            self.succeed(LastWave { origin, epoch, number, at: now }, now);
+            return self.rest(onward(wave), slot, now, actions);
+        }
         let (peer, epoch, number) = (wave.origin, wave.epoch, wave.number);
-        self.shared.root = Some(Root { peer, lot, epoch, number, heard: now });
+        self.shared.root = Some(Root { peer, lot, epoch, number, heard: now, is_gone: false });
+        self.census.begin_round(wave.members, now);
         self.shared.growth = Some(Growth::new(number, wave.born, slot, wave.hops, now));
         self.shared.decide_at = Some(now + DECIDE_AFTER);
         let own = self.lot(self.local);
@@ -448,6 +522,7 @@ impl<P: WirePeer> Gossip<P> {
         self.fade(before, now, actions);
         self.routes.welcome(parent);
         self.send(parent, GossipMessage::Attach { attached: true }, actions);
+        self.census.introduce(now);
     }
 
     /// Lets a parent go in a while.
@@ -466,7 +541,7 @@ impl<P: WirePeer> Gossip<P> {
         let yields = self
             .shared
             .root
-            .is_some_and(|root| (root.lot, root.peer) < (lot, self.local) && now - root.heard < ROOT_SILENCE);
+            .is_some_and(|root| (root.lot, root.peer) < (lot, self.local) && root.is_heard(now));
         if yields || self.peers.is_empty() {
             self.shared.lead_at = None;
             if yields {
@@ -476,8 +551,11 @@ impl<P: WirePeer> Gossip<P> {
         }
         let old = self.shared.parent.take();
         self.fade(old, now, actions);
-        let number = now.as_micros() / 1_000;
-        self.shared.root = Some(Root { peer: self.local, lot, epoch: self.epoch, number, heard: now });
+        let before = self.shared.root.filter(|root| root.peer == self.local);
+        let number = (now.as_micros() / 1_000).max(before.map_or(0, |root| root.number + 1));
+        let (peer, epoch) = (self.local, self.epoch);
+        self.shared.root = Some(Root { peer, lot, epoch, number, heard: now, is_gone: false });
+        self.count_as_root(before.is_none(), now);
         self.shared.growth = None;
         self.shared.decide_at = None;
         self.shared.lead_at = Some(now + self.shared.lead_interval);
@@ -487,12 +565,68 @@ impl<P: WirePeer> Gossip<P> {
 
     /// The shared tree's wave as this node would pass it on, had it just come.
     fn own_view(&self, now: Instant) -> Option<Wave<P>> {
-        let root = self.shared.root?;
+        let root = self.shared.root.filter(|root| !root.is_gone)?;
         let (hops, born) = match &self.shared.growth {
             Some(growth) => (growth.first_hops.saturating_add(1), now - growth.delay()),
             None => (0, now),
         };
-        Some(Wave { origin: root.peer, epoch: root.epoch, number: root.number, shared: true, hops, born })
+        Some(Wave {
+            origin: root.peer,
+            epoch: root.epoch,
+            number: root.number,
+            shared: true,
+            hops,
+            born,
+            members: self.members_estimated(),
+            is_last: false,
+        })
+    }
+
+    /// The root is gone, as a last wave in its name says: its word counts no more against that of others, and this node would
+    /// take its place if no better one does.
+    fn succeed(&mut self, last: LastWave<P>, now: Instant) {
+        let own = self.lot(self.local);
+        let Some(root) = &mut self.shared.root else { return };
+        root.is_gone = true;
+        self.shared.gone = Some(last);
+        self.shared.lead_interval = ROOT_INTERVAL_MIN;
+        self.shared.lead_at = Some(now + SUCCESSION_PATIENCE + lot_share(own));
+    }
+
+    /// Whether a wave is no later than the last of a root that is gone, or a last one of no root. Who does not know that it is the
+    /// last is told.
+    fn is_of_the_past(
+        &mut self,
+        slot: u8,
+        wave: &Wave<P>,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) -> bool {
+        let last = self.shared.gone.filter(|last| last.origin == wave.origin && now - last.at < ROOT_SILENCE);
+        if let Some(last) = last {
+            if (wave.epoch, wave.number) <= (last.epoch, last.number) {
+                self.resting.note(wave, slot);
+                if !wave.is_last {
+                    self.spread(last.wave(now), Slots::one(slot), actions);
+                }
+                return true;
+            }
+            if !wave.is_last {
+                self.shared.gone = None;
+            }
+        }
+        let known = self.shared.root.filter(|root| root.peer == wave.origin);
+        wave.is_last && known.is_none_or(|root| (wave.epoch, wave.number) <= (root.epoch, root.number))
+    }
+
+    /// A wave in this node's own name: a last one, though it is the root, is answered with the next.
+    fn deny(&mut self, wave: &Wave<P>, now: Instant) {
+        let (local, epoch) = (self.local, self.epoch);
+        let Some(root) = self.shared.root.as_mut().filter(|root| root.peer == local) else { return };
+        if wave.is_last && wave.epoch == epoch && wave.number > root.number && wave.number < NUMBER_MAX {
+            root.number = wave.number;
+            self.shared.lead_at = Some(now);
+        }
     }
 
     /// Passes a wave on after a rest.
@@ -531,6 +665,27 @@ impl<P: WirePeer> Gossip<P> {
     /// Who is the root is drawn by lot, blind to everything but the name.
     fn lot(&self, peer: P) -> u64 {
         mix(peer.digest() ^ 0x726f_6f74)
+    }
+}
+
+impl<P: WirePeer> LastWave<P> {
+    fn wave(self, now: Instant) -> Wave<P> {
+        Wave {
+            origin: self.origin,
+            epoch: self.epoch,
+            number: self.number,
+            shared: true,
+            hops: 0,
+            born: now,
+            members: None,
+            is_last: true,
+        }
+    }
+}
+
+impl<P> Root<P> {
+    fn is_heard(&self, now: Instant) -> bool {
+        !self.is_gone && now - self.heard < ROOT_SILENCE
     }
 }
 

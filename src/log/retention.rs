@@ -73,6 +73,7 @@ struct Head {
     keyframe: bool,
     layer: u8,
     hops: u8,
+    flood: bool,
 }
 
 /// Longer bodies are not copied.
@@ -88,6 +89,9 @@ const PRIORITY: u8 = 3;
 const KEYFRAME: u8 = 4;
 const LAYER_SHIFT: u8 = 3;
 
+/// In the byte of the hops.
+const FLOOD: u8 = 0x80;
+
 impl Stored {
     pub(crate) fn new<P>(data: &Data<P>, born: Instant) -> Self {
         let head = Head {
@@ -95,7 +99,8 @@ impl Stored {
             priority: data.priority,
             keyframe: data.keyframe,
             layer: data.layer,
-            hops: data.hops,
+            hops: data.hops.min(!FLOOD),
+            flood: data.flood,
         };
         let record = match pack(head, &data.signature, &data.body) {
             Some(packed) => Record::Packed(packed),
@@ -158,6 +163,7 @@ impl Stored {
             layer: head.layer,
             hops: head.hops,
             pulled: false,
+            flood: head.flood,
             born: self.born,
             body,
             signature,
@@ -183,7 +189,8 @@ fn pack(head: Head, signature: &[u8], body: &[u8]) -> Option<Box<[u8]>> {
     let keyframe = if head.keyframe { KEYFRAME } else { 0 };
     let tags = head.priority as u8 | keyframe | (head.layer << LAYER_SHIFT);
     let mut packed = Vec::with_capacity(HEAD_BYTES + state_bytes + signature.len() + body.len());
-    packed.extend_from_slice(&[tags, head.hops, state_bytes as u8, signature_bytes]);
+    let hops = head.hops | if head.flood { FLOOD } else { 0 };
+    packed.extend_from_slice(&[tags, hops, state_bytes as u8, signature_bytes]);
     packed.extend_from_slice(&state[..state_bytes]);
     packed.extend_from_slice(signature);
     packed.extend_from_slice(body);
@@ -202,7 +209,8 @@ fn unpack(packed: &[u8]) -> (Head, &[u8], &[u8]) {
         priority: PRIORITIES[usize::from(head[0] & PRIORITY)],
         keyframe: head[0] & KEYFRAME != 0,
         layer: head[0] >> LAYER_SHIFT,
-        hops: head[1],
+        hops: head[1] & !FLOOD,
+        flood: head[1] & FLOOD != 0,
     };
     (head, signature, body)
 }
@@ -275,8 +283,9 @@ mod tests {
             priority: PRIORITIES[usize::from(tags & 3)],
             keyframe: tags & 4 != 0,
             layer,
-            hops: tags,
+            hops: tags & !FLOOD,
             pulled: false,
+            flood: tags & 1 == 1,
             born: Instant::from_secs(4),
             body: Bytes::from(alloc::vec![5; body]),
             signature: Bytes::from(alloc::vec![6; signature]),

@@ -73,7 +73,7 @@ pub enum Receipt {
 /// let now = Instant::from_secs(1);
 /// let data = Data {
 ///     origin: 7, epoch: Epoch(1), sequence: 0, state: StateId(3), priority: Priority::Normal, keyframe: false,
-///     layer: 0, hops: 0, pulled: false, born: now, body: Bytes::from_static(b"x"),
+///     layer: 0, hops: 0, pulled: false, flood: false, born: now, body: Bytes::from_static(b"x"),
 ///     signature: Bytes::new(),
 /// };
 /// assert!(matches!(log.receive(&data, now), Receipt::New { .. }));

@@ -14,7 +14,7 @@ mod watch;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use self::defence::{Parted, Prefixes};
+use self::defence::{Flapping, Parted, Prefixes};
 use self::swap::Swaps;
 use self::watch::Watch;
 use super::passive::{Passive, Remembered};
@@ -99,6 +99,7 @@ pub struct Views<P> {
     losses: (Instant, usize),
     swaps: Swaps<P>,
     parted: Parted<P>,
+    flapping: Flapping<P>,
     prefixes: Prefixes<P>,
     stats: ViewStats,
 }
@@ -214,6 +215,7 @@ impl<P: WirePeer> Views<P> {
             losses: (now, 0),
             swaps: Swaps::default(),
             parted: Parted::default(),
+            flapping: Flapping::default(),
             prefixes: Prefixes::new(&config),
             stats: ViewStats::default(),
             config,
@@ -307,11 +309,14 @@ impl<P: WirePeer> Views<P> {
             self.remembered.add(peer, now, &mut self.rng);
         }
         self.pending.retain(|pending| pending.peer != peer);
+        if self.is_neighbor(peer) {
+            self.note_loss(peer, now);
+            self.note_flap(peer, now);
+        }
         if self.drop_neighbor(peer, now, actions) {
             self.stats.neighbors_lost += 1;
             self.passive.remove(peer);
             self.remembered.add(peer, now, &mut self.rng);
-            self.note_loss(now);
             self.swap_again();
         } else if was_pending {
             self.passive.remove(peer);
@@ -409,6 +414,7 @@ impl<P: WirePeer> Views<P> {
             .iter()
             .any(|neighbor| neighbor.peer == from && now - neighbor.since > self.patience());
         if stale {
+            self.note_flap(from, now);
             self.drop_neighbor(from, now, actions);
         }
         let mut wanted = usize::from(wanted).min(self.config.active_max);
@@ -498,6 +504,7 @@ impl<P: WirePeer> Views<P> {
             .iter()
             .any(|neighbor| neighbor.peer == from && now - neighbor.since > self.patience());
         if stale {
+            self.note_flap(from, now);
             self.drop_neighbor(from, now, actions);
         }
         // Both asked each other, so both want it; but the reserve may have been filled in the meantime.
@@ -505,7 +512,7 @@ impl<P: WirePeer> Views<P> {
         let admits = |views: &mut Self, actions: &mut Vec<_>| {
             // Who has nobody else is taken even if it was parted from, unless it brings a crowd.
             let welcome =
-                views.welcomes(from, now) || request == NeighborRequest::High && !views.crowds(from);
+                views.welcomes(from, now) || request == NeighborRequest::High && views.is_bearable(from, now);
             welcome && (mutual || views.admits(request, now, actions))
         };
         let accepted = self.is_neighbor(from) || admits(self, actions);
@@ -572,6 +579,7 @@ impl<P: WirePeer> Views<P> {
     fn on_bye(&mut self, from: P, leaving: bool, now: Instant, actions: &mut Vec<ViewAction<P>>) {
         self.pending.retain(|pending| pending.peer != from);
         if leaving {
+            self.note_flap(from, now);
             self.passive.remove(from);
             self.remembered.forget(from);
         }

@@ -244,6 +244,7 @@ mod tests {
             layer: 3,
             hops: 5,
             pulled: false,
+            flood: false,
             signature: Bytes::new(),
             born: Instant::from_millis(700),
             body: Bytes::from_static(b"body"),

@@ -195,6 +195,10 @@ pub struct TopicReport {
     pub idle_bytes_per_s: f64,
     /// The mean number of neighbours at the end.
     pub degree_mean: f64,
+    /// How many nodes were members at the end.
+    pub members: u64,
+    /// How many they took for members, the least and the most; `None` if some had no estimate.
+    pub members_estimated: Option<(u64, u64)>,
     /// Heap for each node, everything included: bodies, frames under way, the simulator.
     pub heap_bytes_per_node: u64,
     /// Processor time for each delivery, the simulator included, while messages flow.
@@ -301,6 +305,8 @@ impl<'a> Run<'a> {
             flood,
             idle_bytes_per_s,
             degree_mean: ratio(degrees as u64, self.world.hosts().count() as u64),
+            members: self.world.hosts().count() as u64,
+            members_estimated: self.members_estimated(),
             heap_bytes_per_node: heap / u64::from(self.scene.nodes),
             cpu_ns_per_delivery: cpu_ns / deliveries.max(1),
             virtual_s: self.world.now().as_micros() as f64 / 1e6,
@@ -434,6 +440,12 @@ impl<'a> Run<'a> {
         }
         let since = |at: Option<Instant>| Some((at? - healed?).as_secs_f64());
         (since(merged), since(equal))
+    }
+
+    fn members_estimated(&self) -> Option<(u64, u64)> {
+        let estimates = self.world.hosts().map(|(_, host)| host.topic_stats(TOPIC)?.members_estimated);
+        let estimates = estimates.collect::<Option<Vec<_>>>()?;
+        Some((*estimates.iter().min()?, *estimates.iter().max()?))
     }
 
     fn is_equal(&self) -> bool {

@@ -83,6 +83,7 @@ fn data(id: UpdateId<NodeId>, born: Instant, body: Bytes) -> Data<NodeId> {
         layer: 0,
         hops: 0,
         pulled: false,
+        flood: false,
         signature: Bytes::new(),
         born,
         body,

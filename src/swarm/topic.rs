@@ -33,6 +33,9 @@ pub struct TopicOptions<P> {
     pub retention: Retention,
     /// How bodies travel, if not as [`GossipConfig::mode`](crate::GossipConfig::mode) says.
     pub mode: Option<GossipMode>,
+    /// Whether urgent updates may ask to go over every link, if not as
+    /// [`GossipConfig::flood_on_request`](crate::GossipConfig::flood_on_request) says.
+    pub flood_on_request: Option<bool>,
 }
 
 impl<P> TopicOptions<P> {
@@ -43,7 +46,7 @@ impl<P> TopicOptions<P> {
 
     /// The first member: nobody to join through.
     pub fn first() -> Self {
-        Self { contacts: Vec::new(), retention: Retention::default(), mode: None }
+        Self { contacts: Vec::new(), retention: Retention::default(), mode: None, flood_on_request: None }
     }
 
     /// The same, keeping what `retention` says.
@@ -57,6 +60,13 @@ impl<P> TopicOptions<P> {
     #[must_use]
     pub fn mode(mut self, mode: GossipMode) -> Self {
         self.mode = Some(mode);
+        self
+    }
+
+    /// The same, with or without leave for urgent updates to go over every link.
+    #[must_use]
+    pub fn flood_on_request(mut self, allowed: bool) -> Self {
+        self.flood_on_request = Some(allowed);
         self
     }
 }
@@ -94,6 +104,11 @@ impl<P: WirePeer> Topic<P> {
         let mut gossip = Arc::clone(config);
         if let Some(mode) = options.mode.filter(|&mode| mode != gossip.gossip.mode) {
             Arc::make_mut(&mut gossip).gossip.mode = mode;
+        }
+        if let Some(allowed) =
+            options.flood_on_request.filter(|&allowed| allowed != gossip.gossip.flood_on_request)
+        {
+            Arc::make_mut(&mut gossip).gossip.flood_on_request = allowed;
         }
         let (gossip, retention, frame_bytes_max) = (gossip.into(), options.retention, config.frame_bytes_max);
         let mut gossip = Gossip::with_shared(local, epoch, gossip, retention, frame_bytes_max, seed.fork(2));
@@ -180,6 +195,9 @@ impl<P: WirePeer> Topic<P> {
         actions: &mut SwarmActions<P>,
     ) {
         self.keep_tree(now);
+        if message == (MembershipMessage::Bye { leaving: true }) {
+            self.gossip.note_gone(from, now, &mut self.gossip_actions);
+        }
         self.views.handle_message(from, message, now, &mut self.view_actions);
         self.settle(now, actions);
     }
@@ -267,6 +285,11 @@ impl<P: WirePeer> Topic<P> {
         self.guard.may_publish(local, state, now)
     }
 
+    /// Whether an update with these options may ask to go over every link.
+    pub(crate) fn may_flood(&self, options: &PublishOptions) -> bool {
+        self.gossip.may_flood(options)
+    }
+
     /// The greatest update that can be published.
     pub(crate) fn update_bytes_max(&self) -> usize {
         self.gossip.update_bytes_max()
@@ -318,6 +341,9 @@ impl<P: WirePeer> Topic<P> {
     }
 
     pub(crate) fn peer_lost(&mut self, peer: P, now: Instant, actions: &mut SwarmActions<P>) {
+        if self.views.is_neighbor(peer) {
+            self.gossip.note_gone(peer, now, &mut self.gossip_actions);
+        }
         self.views.peer_lost(peer, now, &mut self.view_actions);
         self.settle(now, actions);
     }
@@ -392,6 +418,7 @@ impl<P: WirePeer> Topic<P> {
             guard: self.guard_stats,
             neighbors: self.neighbors,
             passive: self.views.passive().count(),
+            members_estimated: self.gossip.members_estimated(),
             sources: self.gossip.log().len(),
             bodies,
             body_bytes,
@@ -434,6 +461,9 @@ impl<P: WirePeer> Topic<P> {
         for change in self.authority_changes.drain(..) {
             let event = Event::AuthorityChanged { swarm: self.swarm, change };
             actions.push(SwarmAction::Event(event));
+        }
+        if self.gossip.take_shrunk() {
+            self.views.note_shrunk(now);
         }
         for action in &self.gossip_actions {
             if let GossipAction::Part { peer } = *action {

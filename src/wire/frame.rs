@@ -21,7 +21,8 @@ pub const VERSION: u8 = 1;
 /// The greatest header of an update, without the origin: kind, tag, epoch, sequence, hops, age, state, length.
 pub(crate) const DATA_HEADER_BYTES_MAX_WITHOUT_PEER: usize = 1 + 4 + 4 + 10 + 1 + 2 + 10 + 5;
 
-const HOPS_MAX: u8 = 63;
+const HOPS_MAX: u8 = 31;
+const FLOOD: u8 = 0x20;
 const PULLED: u8 = 0x40;
 const SIGNED: u8 = 0x80;
 
@@ -55,6 +56,7 @@ const BEAT: u8 = 39;
 const WATCHERS: u8 = 49;
 const SUSPECT: u8 = 50;
 const VOUCH: u8 = 51;
+const COUNT: u8 = 57;
 
 /// In the byte of a wave's hops.
 const SHARED: u8 = 0x80;
@@ -189,6 +191,7 @@ impl<'a> FrameReader<'a> {
             || (forest::PLAN_ACK..=forest::ACCUSE).contains(&number)
             || (group::JOIN..=group::ACK).contains(&number)
             || (WATCHERS..=VOUCH).contains(&number)
+            || number == COUNT
             || (chunks::MANIFEST..=chunks::CHUNK).contains(&number);
         if !known {
             return Err(WireError::Kind(kind));
@@ -198,7 +201,9 @@ impl<'a> FrameReader<'a> {
             JOIN..=SHUFFLE_REPLY | MEASURE..=SWAPPED | WATCHERS..=VOUCH => {
                 Message::Membership(read_membership(&mut self.reader, number)?)
             }
-            HAVE..=SYNC | WAVE | ATTACH => Message::Gossip(read_gossip(&mut self.reader, number, self.now)?),
+            HAVE..=SYNC | WAVE | ATTACH | COUNT => {
+                Message::Gossip(read_gossip(&mut self.reader, number, self.now)?)
+            }
             chunks::MANIFEST..=chunks::CHUNK => {
                 Message::Gossip(chunks::read(&mut self.reader, number, self.now)?)
             }
@@ -278,7 +283,8 @@ pub(super) fn put_data<P: WirePeer>(out: &mut impl Put, data: &Data<P>, now: Ins
     out.put(&data.epoch.0.to_le_bytes());
     out.put_varint(data.sequence);
     let signed = if data.signature.is_empty() { 0 } else { SIGNED };
-    out.put_u8(data.hops.min(HOPS_MAX) | if data.pulled { PULLED } else { 0 } | signed);
+    let flood = if data.flood { FLOOD } else { 0 };
+    out.put_u8(data.hops.min(HOPS_MAX) | flood | if data.pulled { PULLED } else { 0 } | signed);
     put_age(out, data.born, now);
     out.put_varint(data.state.0);
     out.put_varint(data.body.len() as u64);
@@ -327,6 +333,7 @@ pub(super) fn read_data<P: WirePeer>(
         layer: kind & 7,
         hops: hops & HOPS_MAX,
         pulled: hops & PULLED != 0,
+        flood: hops & FLOOD != 0,
         born,
         body,
         signature,
@@ -470,6 +477,7 @@ fn gossip_kind<P>(message: &GossipMessage<P>) -> u8 {
         GossipMessage::Prune { .. } => PRUNE,
         GossipMessage::Wave(_) => WAVE,
         GossipMessage::Attach { .. } => ATTACH,
+        GossipMessage::Count { .. } => COUNT,
         GossipMessage::Sync { .. } => SYNC,
         GossipMessage::Manifest(_)
         | GossipMessage::ChunkOffer(_)
@@ -487,6 +495,7 @@ fn put_gossip<P: WirePeer>(out: &mut impl Put, message: &GossipMessage<P>, now: 
         GossipMessage::Chunk(chunk) => chunks::put_chunk(out, chunk),
         GossipMessage::Wave(wave) => put_wave(out, wave, now),
         GossipMessage::Attach { attached } => out.put_u8(u8::from(*attached)),
+        GossipMessage::Count { nodes } => out.put_varint(*nodes),
         GossipMessage::Have { sources } | GossipMessage::Gone { sources } => {
             put_list(out, sources, put_source);
         }
@@ -528,6 +537,12 @@ fn put_wave<P: WirePeer>(out: &mut impl Put, wave: &Wave<P>, now: Instant) {
     out.put_varint(wave.number);
     out.put_u8(wave.hops.min(!SHARED) | if wave.shared { SHARED } else { 0 });
     put_age(out, wave.born, now);
+    if wave.shared {
+        // Zero: not counted yet.
+        out.put_varint(
+            wave.members.map_or(0, |members| members.saturating_add(1)) << 1 | u64::from(wave.is_last),
+        );
+    }
 }
 
 fn read_wave<P: WirePeer>(reader: &mut Reader<'_>, now: Instant) -> Result<Wave<P>, WireError> {
@@ -536,7 +551,10 @@ fn read_wave<P: WirePeer>(reader: &mut Reader<'_>, now: Instant) -> Result<Wave<
     let number = read_sequence(reader)?;
     let hops = reader.u8()?;
     let born = read_born(reader, now)?;
-    Ok(Wave { origin, epoch, number, shared: hops & SHARED != 0, hops: hops & !SHARED, born })
+    let shared = hops & SHARED != 0;
+    let said = if shared { reader.varint()? } else { 0 };
+    let (members, is_last) = ((said >> 1).checked_sub(1), said & 1 == 1);
+    Ok(Wave { origin, epoch, number, shared, hops: hops & !SHARED, born, members, is_last })
 }
 
 fn put_age(out: &mut impl Put, born: Instant, now: Instant) {
@@ -571,6 +589,7 @@ fn read_gossip<P: WirePeer>(
         }
         WAVE => GossipMessage::Wave(read_wave(reader, now)?),
         ATTACH => GossipMessage::Attach { attached: read_bool(reader)? },
+        COUNT => GossipMessage::Count { nodes: reader.varint()? },
         _ => {
             let lower = read_bound(reader)?;
             let items = read_list(reader, 2, |reader| {

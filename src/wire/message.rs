@@ -1,6 +1,7 @@
 //! The messages that engines exchange.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -25,6 +26,9 @@ pub enum Message<P> {
     /// Who takes part, and messages for some, inside one group.
     Group(GroupMessage<P>),
 }
+
+/// A sign of life promises the next for so long after it, at most.
+pub(crate) const BEAT_MAX: Duration = Duration::from_millis(25_500);
 
 /// Liveness and round-trip time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -203,6 +207,11 @@ pub enum GossipMessage<P> {
         /// Whether the sender wants the updates of the shared tree from the receiver.
         attached: bool,
     },
+    /// To the sender's way to the root of the shared tree: how many members there are below it.
+    Count {
+        /// Members, the sender included.
+        nodes: u64,
+    },
     /// A large update without its body: the body of the message says how long that is and into which chunks it is cut.
     Manifest(Data<P>),
     /// Which chunks of a large update can be had from the sender.
@@ -237,10 +246,12 @@ pub struct Data<P> {
     pub keyframe: bool,
     /// Quality layer, 0 (base) to 7.
     pub layer: u8,
-    /// Links crossed before this one, at most 63.
+    /// Links crossed before this one, at most 31.
     pub hops: u8,
     /// Sent on request, not pushed.
     pub pulled: bool,
+    /// Asks to go over every link, if it is urgent.
+    pub flood: bool,
     /// When it was published, in the holder's own time. It travels as an age, so no clocks need to agree.
     pub born: Instant,
     /// The payload.
@@ -264,6 +275,10 @@ pub struct Wave<P> {
     pub hops: u8,
     /// When it began, in the holder's own time. It travels as an age.
     pub born: Instant,
+    /// In the shared tree: how many members the swarm has, once the root has counted them. Less than 2^62.
+    pub members: Option<u64>,
+    /// In the shared tree: the root is gone, says a neighbour that it had.
+    pub is_last: bool,
 }
 
 /// Some updates of one source.

@@ -36,6 +36,7 @@ pub use group::{
 pub(crate) use group::{
     ROSTER_PARTS, STATUS_GONE, profile_bytes, roster_entry_bytes, verdict_bytes, verdict_bytes_max,
 };
+pub(crate) use message::BEAT_MAX;
 pub use message::{
     Data, GossipMessage, LinkMessage, MembershipMessage, Message, NeighborRequest, SourceRanges, SyncItem,
     SyncKnown, ViewEntry, Wave,

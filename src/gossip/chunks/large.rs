@@ -6,6 +6,7 @@ use core::time::Duration;
 use smallvec::SmallVec;
 
 use super::assembly::Assembly;
+use super::order::Order;
 use crate::gossip::peers::Slots;
 use crate::log::RangeSet;
 use crate::time::Instant;
@@ -49,6 +50,8 @@ pub(super) struct Large<P> {
     /// Pieces that were claimed from somebody who had only promised them, in vain: from now on only from who holds them, so
     /// that nobody waits for one who waits for him.
     pub(super) doubtful: RangeSet,
+    /// The neighbour that brought the manifest, while it is one.
+    pub(super) brought_by: Option<u8>,
     pub(super) is_own: bool,
     /// It spreads now: neighbours are told unasked.
     pub(super) is_young: bool,
@@ -89,6 +92,7 @@ pub(super) struct Side {
     pub(super) asked: RangeSet,
     pub(super) asked_at: Instant,
     pub(super) heard_at: Instant,
+    order: Order,
     /// The number of the piece that it sent last.
     pub(super) last: u32,
     pub(super) tries: u8,
@@ -115,6 +119,7 @@ impl Side {
             asked: none(),
             asked_at: now,
             heard_at: now,
+            order: Order::default(),
             last: 0,
             tries: 0,
             wanted: none(),
@@ -142,6 +147,7 @@ impl<P> Large<P> {
             unclaimed,
             coming: RangeSet::new(),
             doubtful: RangeSet::new(),
+            brought_by: None,
             is_own: completed.is_some(),
             is_young: true,
             was_kept: false,
@@ -232,10 +238,19 @@ impl<P> Large<P> {
         }
         side.asked_at = now;
         side.asked.union_with(&taken);
+        side.order.ask(common(&taken, &side.held));
         self.unclaimed.subtract(&taken);
         self.coming.union_with(&taken);
         self.active = now;
         taken
+    }
+
+    /// These pieces were lost on their way from a neighbour, which should forget that it has sent them.
+    pub(super) fn claim_again(&mut self, slot: u8, pieces: &RangeSet) {
+        if let Some(side) = self.sides.get_mut(&slot) {
+            side.released.union_with(pieces);
+            side.order.ask(pieces.clone());
+        }
     }
 
     /// These pieces are claimed from nobody any more.
@@ -247,8 +262,9 @@ impl<P> Large<P> {
         self.doubtful.union_with(&pieces);
     }
 
-    /// A piece is here: nobody else needs to send it.
-    pub(super) fn note_arrival(&mut self, number: u32, from: u8, now: Instant) {
+    /// A piece is here: nobody else needs to send it. Returns those that `from` should have sent before it: they are lost.
+    pub(super) fn note_arrival(&mut self, number: u32, from: u8, now: Instant) -> RangeSet {
+        let mut lost = RangeSet::new();
         self.coming.remove(one(number));
         self.unclaimed.remove(one(number));
         for (&slot, side) in &mut self.sides {
@@ -256,15 +272,17 @@ impl<P> Large<P> {
                 (side.heard_at, side.last, side.tries) = (now, number, 0);
                 side.asked.remove(one(number));
                 side.held.insert(one(number));
+                lost = side.order.arrive(number, &side.asked);
             } else if side.asked.contains(u64::from(number)) {
                 side.asked.remove(one(number));
                 side.released.insert(one(number));
             }
         }
         self.active = now;
+        lost
     }
 
-    /// Takes a claim. Returns the pieces to send at once; the others follow when they come.
+    /// Takes a claim. What is released and claimed again in one was lost on its way. Returns the pieces to send at once; the others follow when they come.
     pub(super) fn note_claim(
         &mut self,
         slot: u8,
@@ -277,6 +295,7 @@ impl<P> Large<P> {
         let held = self.assembly.held();
         let side = self.sides.entry(slot).or_insert_with(|| Side::new(now));
         side.wanted.subtract(released);
+        side.sent.iter_mut().for_each(|sent| sent.subtract(released));
         let mut fresh = wanted.within(0..count);
         fresh.subtract(&side.wanted);
         side.sent.iter().for_each(|sent| fresh.subtract(sent));
@@ -363,6 +382,7 @@ impl<P> Large<P> {
     }
 
     pub(super) fn forget_side(&mut self, slot: u8) {
+        self.brought_by = self.brought_by.filter(|&by| by != slot);
         self.reserved.retain(|reserved| reserved.slot != slot);
         if let Some(side) = self.sides.remove(&slot) {
             self.unclaim(&side.asked);

@@ -15,12 +15,14 @@
 //! | `manifest.rs` | how it is cut, and how each piece is checked |
 //! | `assembly.rs` | the pieces that are here |
 //! | `large.rs` | what each neighbour has, wants, and was told |
+//! | `order.rs` | which chunks are lost |
 //! | `send.rs` | chunks, claims and offers that leave |
 //! | `tend.rs` | what is done again: claims that were not answered, offers, giving up |
 
 mod assembly;
 mod large;
 mod manifest;
+mod order;
 mod send;
 mod tend;
 #[cfg(test)]
@@ -222,7 +224,7 @@ impl<P: WirePeer> Gossip<P> {
             if too_large || !self.can_check_chunks() {
                 return self.refuse_large(&data, now, actions);
             }
-            if !self.has_place(&data, now, actions) {
+            if !self.has_place(slot, &data, now, actions) {
                 self.stats.assemblies_refused += 1;
                 return;
             }
@@ -246,6 +248,7 @@ impl<P: WirePeer> Gossip<P> {
         let mut large = Box::new(Large::new(data.clone(), Assembly::new(manifest), now));
         large.is_young = !data.pulled || now - data.born <= super::push::PUSH_AGE_MAX;
         large.was_kept = self.log.holds(source, data.sequence);
+        large.brought_by = slot;
         if let (Some(slot), false) = (slot, data.pulled) {
             // Who pushes a manifest has it from somebody who has the pages, and so on.
             let pages = u64::from(large.assembly.manifest().page_count());
@@ -349,7 +352,7 @@ impl<P: WirePeer> Gossip<P> {
         }
         match placed {
             Placed::New { numbers, forged } => {
-                large.note_arrival(number, slot, now);
+                self.note_arrival(slot, &mut large, number, now, actions);
                 for (number, sender) in forged {
                     self.distrust(sender, &mut large, actions);
                     large.unclaim(&RangeSet::from(large::one(number)));
@@ -358,10 +361,10 @@ impl<P: WirePeer> Gossip<P> {
                     self.pass_on(&mut large, number, now, actions);
                 }
             }
-            Placed::Waits => large.note_arrival(number, slot, now),
+            Placed::Waits => self.note_arrival(slot, &mut large, number, now, actions),
             Placed::Duplicate => {
                 self.stats.chunks_duplicate += 1;
-                large.note_arrival(number, slot, now);
+                self.note_arrival(slot, &mut large, number, now, actions);
             }
             Placed::Wrong => {
                 self.stats.chunks_refused += 1;
@@ -434,6 +437,24 @@ impl<P: WirePeer> Gossip<P> {
                 .source(data.origin, data.epoch)
                 .is_some_and(|source| self.chunks.updates.contains_key(&(source, data.sequence)));
         if is_large { GossipMessage::Manifest(data) } else { GossipMessage::Data(data) }
+    }
+
+    /// A chunk has come from a neighbour. What it has left out is asked for again at once.
+    fn note_arrival(
+        &mut self,
+        slot: u8,
+        large: &mut Large<P>,
+        number: u32,
+        now: Instant,
+        actions: &mut Vec<GossipAction<P>>,
+    ) {
+        let lost = large.note_arrival(number, slot, now);
+        if lost.is_empty() || large.completed.is_some() {
+            return;
+        }
+        self.stats.chunks_missed += lost.len();
+        large.claim_again(slot, &lost);
+        self.send_claim(slot, large, lost, actions);
     }
 
     /// Everything is here.

@@ -12,7 +12,7 @@ use super::{Chunks, Key};
 use crate::gossip::pull::Cause;
 use crate::gossip::{Gossip, GossipAction};
 use crate::io::LagReason;
-use crate::log::{RangeSet, SourceIndex};
+use crate::log::RangeSet;
 use crate::time::Instant;
 use crate::wire::{ChunkOffer, Data, LargeId, SourceRanges, WirePeer};
 
@@ -106,18 +106,15 @@ impl<P: WirePeer> Chunks<P> {
         }
     }
 
-    /// The update of which nothing has come for longest, among those of `origin` or (with `None`) all, if that is long
-    /// enough to give it up for another.
+    /// Of some updates that of which nothing has come for longest, if that is long enough to give it up for another.
     fn idlest(
         &self,
-        source: Option<SourceIndex>,
-        except: Option<Key>,
+        counts: impl Fn(Key, &Large<P>) -> bool,
         patience: Duration,
         now: Instant,
     ) -> Option<Key> {
         let updates = self.updates.iter().filter(|&(&key, large)| {
-            let counts = source.is_none_or(|source| source == key.0) && Some(key) != except;
-            counts && large.completed.is_none() && now - large.active >= patience
+            large.completed.is_none() && now - large.active >= patience && counts(key, large)
         });
         updates.min_by_key(|(_, large)| large.active).map(|(&key, _)| key)
     }
@@ -169,35 +166,47 @@ impl<P: WirePeer> Gossip<P> {
     /// Whether one more update can be assembled; others of which nothing comes make room.
     pub(super) fn has_place(
         &mut self,
+        slot: Option<u8>,
         data: &Data<P>,
         now: Instant,
         actions: &mut Vec<GossipAction<P>>,
     ) -> bool {
         let source = self.log.source(data.origin, data.epoch);
-        let of_origin = |key: &Key| Some(key.0) == source;
-        let counted = self.chunks.updates.iter().filter(|(_, large)| large.completed.is_none());
-        let from_origin = counted.filter(|(key, _)| of_origin(key)).count();
-        let full = if from_origin >= self.config.assemblies_per_origin_max {
-            source
+        let counted = || self.chunks.updates.iter().filter(|(_, large)| large.completed.is_none());
+        let from_origin = counted().filter(|(key, _)| Some(key.0) == source).count();
+        let from_sender = counted().filter(|(_, large)| large.brought_by == slot).count();
+        let key = if from_origin >= self.config.assemblies_per_origin_max {
+            self.chunks.idlest(|key, _| Some(key.0) == source, PATIENCE_WHEN_FULL, now)
+        } else if from_sender >= self.config.assemblies_per_peer_max {
+            self.stats.assemblies_crowded += 1;
+            self.chunks.idlest(|_, large| large.brought_by == slot, PATIENCE_WHEN_FULL, now)
         } else if self.chunks.assembling >= self.config.assemblies_max {
-            None
+            self.chunks.idlest(|_, _| true, PATIENCE_WHEN_FULL, now)
         } else {
             return true;
         };
-        let Some(key) = self.chunks.idlest(full, None, PATIENCE_WHEN_FULL, now) else { return false };
+        let Some(key) = key else { return false };
         self.give_up(key, LagReason::NoRoom, actions);
         true
     }
 
-    /// The chunks take too much memory: gives up the update of which nothing has come for longest.
+    /// The chunks take too much memory: of what the neighbour has brought that takes most, gives up the update of which nothing
+    /// has come for longest.
     pub(super) fn make_room(
         &mut self,
         except: Option<Key>,
         now: Instant,
         actions: &mut Vec<GossipAction<P>>,
     ) {
-        let idlest = self.chunks.idlest(None, except, Duration::ZERO, now).or(except);
-        if let Some(key) = idlest {
+        let mut bytes: BTreeMap<Option<u8>, usize> = BTreeMap::new();
+        for large in self.chunks.updates.values().filter(|large| large.completed.is_none()) {
+            *bytes.entry(large.brought_by).or_default() += large.assembly.bytes();
+        }
+        let heaviest = bytes.into_iter().max_by_key(|&(_, bytes)| bytes).map(|(slot, _)| slot);
+        let other = |key, large: &Large<P>| Some(key) != except && Some(large.brought_by) == heaviest;
+        let key = self.chunks.idlest(other, Duration::ZERO, now);
+        let key = key.or_else(|| self.chunks.idlest(|key, _| Some(key) != except, Duration::ZERO, now));
+        if let Some(key) = key.or(except) {
             self.give_up(key, LagReason::NoRoom, actions);
         }
     }

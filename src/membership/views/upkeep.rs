@@ -134,20 +134,37 @@ impl<P: WirePeer> Views<P> {
     }
 
     /// A run of losses means that the network broke: everybody who was lost is probed soon, again.
-    pub(super) fn note_loss(&mut self, now: Instant) {
+    pub(super) fn note_loss(&mut self, peer: P, now: Instant) {
         if now - self.losses.0 > LOSS_SPAN {
             self.losses = (now, 0);
         }
-        self.losses.1 += 1;
+        // One that comes and goes is no network that breaks.
+        self.losses.1 += usize::from(!self.has_flapped(peer, LOSS_SPAN, now));
         self.refusals = 0;
-        if self.losses.1 * 4 > self.config.active_target {
-            for &contact in &self.contacts {
-                if self.active.iter().all(|neighbor| neighbor.peer != contact) {
-                    self.remembered.add(contact, now, &mut self.rng);
-                }
-            }
-            self.remembered.hurry(now, &mut self.rng);
+        if self.is_breaking(now) {
+            self.look_for_lost(now);
         }
+    }
+
+    /// Whether so many neighbours were lost at about the same time that it is not their fault.
+    pub(super) fn is_breaking(&self, now: Instant) -> bool {
+        now - self.losses.0 <= LOSS_SPAN && self.losses.1 * 4 > self.config.active_target
+    }
+
+    /// The swarm has lost a great part of its members, though perhaps no neighbour of this node: they may be behind a partition,
+    /// so contacts and those that were lost are probed soon.
+    pub fn note_shrunk(&mut self, now: Instant) {
+        self.stats.shrunk += 1;
+        self.look_for_lost(now);
+    }
+
+    fn look_for_lost(&mut self, now: Instant) {
+        for &contact in &self.contacts {
+            if self.active.iter().all(|neighbor| neighbor.peer != contact) {
+                self.remembered.add(contact, now, &mut self.rng);
+            }
+        }
+        self.remembered.hurry(now, &mut self.rng);
     }
 
     /// Gives up one neighbour beyond the target.

@@ -141,6 +141,7 @@ fn frame(scene: &TopicScene, kind: u32, rng: &mut Rng, now: Instant) -> Bytes {
             layer: 0,
             hops: 0,
             pulled: false,
+            flood: false,
             born: now,
             body: Bytes::from_static(&[0; 64]),
             signature: Bytes::new(),

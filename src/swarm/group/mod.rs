@@ -610,6 +610,7 @@ fn signed<P>(
         layer: 0,
         hops: 0,
         pulled: false,
+        flood: false,
         born: Instant::ZERO,
         body,
         signature: signature.clone(),
