@@ -335,6 +335,8 @@ pub struct GroupMediaStats {
     pub chunks_unserved: u64,
     /// Own frames published.
     pub frames_published: u64,
+    /// Chunks of others that they had not signed, of a signed group.
+    pub chunks_forged: u64,
 }
 
 /// One livestream in numbers, as this node sees it.

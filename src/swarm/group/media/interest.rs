@@ -15,6 +15,7 @@ use crate::wire::{MediaProfile, WirePeer};
 pub(super) struct Member<P> {
     pub(super) peer: P,
     pub(super) incarnation: u32,
+    pub(super) joined_us: u64,
     pub(super) audio: bool,
     pub(super) video: bool,
     /// The claim with which it shows its screen.
@@ -69,6 +70,10 @@ impl<P: WirePeer> Ranking<P> {
 
     pub(super) fn len(&self) -> usize {
         self.members.len()
+    }
+
+    pub(super) fn peers(&self) -> impl Iterator<Item = P> + '_ {
+        self.members.iter().map(|member| member.peer)
     }
 
     pub(super) fn get(&self, peer: P) -> Option<&Member<P>> {
@@ -161,7 +166,7 @@ mod tests {
 
     fn member(peer: u64, voice: u8, turn_us: u64) -> Member<u64> {
         let media = MediaProfile { voice, turn_us, ..MediaProfile::default() };
-        Member { peer, incarnation: 0, audio: true, video: true, screen_us: None, media }
+        Member { peer, incarnation: 0, joined_us: peer, audio: true, video: true, screen_us: None, media }
     }
 
     fn received(ranking: &Ranking<u64>, local: u64, pins: &[u64], track: MediaTrack) -> Vec<u64> {

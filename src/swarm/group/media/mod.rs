@@ -5,6 +5,7 @@
 //! | `mod.rs` | which livestreams are open and watched; what the application is told |
 //! | `interest.rs` | whom to receive, and how well |
 //! | `voice.rs` | who speaks |
+//! | `relays.rs` | who passes on what others show, in large groups |
 //! | `upload.rs` | what is spent on own tracks and on those of others |
 //! | `options.rs` | what the application says and hears |
 //!
@@ -12,6 +13,7 @@
 
 mod interest;
 mod options;
+mod relays;
 mod upload;
 mod voice;
 
@@ -19,11 +21,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use options::UPLOAD_MAX;
+use options::{PICTURES_PER_S, UPLOAD_MAX};
 pub use options::{GroupMedia, MediaFrameOptions, MediaOptions, MediaTopology, MediaTrack};
 
 use super::{Group, Stage};
 use crate::authority::LivestreamTracks;
+use crate::config::Config;
 use crate::error::CommandError;
 use crate::id::{StateId, SwarmId};
 use crate::interest::TrackKind;
@@ -33,6 +36,7 @@ use crate::swarm::{BroadcastOptions, DeliveryOrder, StreamOrder, SwarmAction, Sw
 use crate::time::Instant;
 use crate::wire::{MediaProfile, Profile, WirePeer};
 use interest::{Member, Ranking};
+use relays::{Cost, LARGE, Offer, Office, Step};
 use upload::{Demand, Helped, Helper, Share};
 use voice::{AUDIBLE, SPEAKING, Voice};
 
@@ -50,6 +54,9 @@ pub(super) struct Media<P> {
     /// Something else has changed since.
     stale: bool,
     reviewed: Instant,
+    /// What tracks take on the wire.
+    costs: [Cost; TRACKS.len()],
+    office: Office<P>,
 }
 
 /// A livestream of the group.
@@ -75,6 +82,9 @@ struct Wanted<P> {
     expected: Vec<(P, u64)>,
 }
 
+/// Who gives to whose track, and how much, in bytes a second.
+type Gifts<P> = BTreeMap<(P, P, MediaTrack), u64>;
+
 /// A roster that changes fast is looked at no more often than this.
 const REVIEW_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -94,8 +104,12 @@ const TRACKS: [MediaTrack; 4] =
 impl<P: WirePeer> Group<P> {
     // --- commands -------------------------------------------------------------------------------------------------
 
-    pub(crate) fn with_media(mut self, options: Option<&MediaOptions>, now: Instant) -> Self {
-        self.media = options.map(|options| Media {
+    pub(crate) fn with_media(mut self, options: Option<&MediaOptions>, config: &Config, now: Instant) -> Self {
+        let is_sealed = self.topic.is_signed();
+        let options = options.map(|options| if is_sealed { options.sealed() } else { options.clone() });
+        self.media = options.as_ref().map(|options| Media {
+            costs: TRACKS.map(|track| upload::cost(track, options, is_sealed, config)),
+            office: Office::new(now),
             options: options.clone(),
             voice: Voice::default(),
             pins: BTreeSet::new(),
@@ -234,7 +248,8 @@ impl<P: WirePeer> Group<P> {
         let media = self.media.as_ref()?;
         let behind = media.stale || media.revision != self.roster.revision();
         let review = behind.then(|| media.reviewed + REVIEW_INTERVAL);
-        [review, media.voice.poll_timeout()].into_iter().flatten().min()
+        let look = media.office.poll_timeout().map(|at| at.max(media.reviewed + REVIEW_INTERVAL));
+        [review, look, media.voice.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Somebody is not in any more: a pin would keep its place.
@@ -281,7 +296,8 @@ impl<P: WirePeer> Group<P> {
         let revision = self.roster.revision();
         let due = |media: &Media<P>| {
             let behind = media.stale || media.revision != revision;
-            behind && now - media.reviewed >= REVIEW_INTERVAL
+            let looks = media.office.poll_timeout().is_some_and(|at| at <= now);
+            (behind || looks) && now - media.reviewed >= REVIEW_INTERVAL
         };
         let Some(mut media) = self.media.take_if(|media| due(media)) else { return };
         (media.revision, media.stale, media.reviewed) = (revision, false, now);
@@ -292,16 +308,70 @@ impl<P: WirePeer> Group<P> {
             media.speakers.clone_from(&speakers);
             self.tell(GroupEvent::SpeakersChanged { speakers }, actions);
         }
-        let wanted = self.wanted(&media, &ranking);
-        self.carry_over(&mut media, wanted, actions);
+        let (wanted, step) = self.wanted(&mut media, &ranking, now);
+        self.carry_over(&mut media, wanted, ranking.len() > LARGE, actions);
         self.media = Some(media);
+        if let (Some(step), Some(before)) = (step, self.own.profile.media) {
+            let relay_us = if step == Step::Take { self.clock.stamp(now) } else { 0 };
+            let mut profile = self.own.profile.clone();
+            profile.media = Some(MediaProfile { relay_us, ..before });
+            self.write(profile, now);
+        }
     }
 
-    /// Which livestreams there should be.
-    fn wanted(&self, media: &Media<P>, ranking: &Ranking<P>) -> BTreeMap<SwarmId, Wanted<P>> {
+    /// Which livestreams there should be, and what this node should do about passing on those of others.
+    fn wanted(
+        &self,
+        media: &mut Media<P>,
+        ranking: &Ranking<P>,
+        now: Instant,
+    ) -> (BTreeMap<SwarmId, Wanted<P>>, Option<Step>) {
         let options = &media.options;
         let receivers = ranking.len().saturating_sub(1) as u64;
+        let elects = ranking.len() > LARGE && options.topology == MediaTopology::Auto;
+        let offer = |(member, demands): (&Member<P>, Vec<Demand>)| Offer {
+            peer: member.peer,
+            upload: member.media.upload_bytes_per_s,
+            joined_us: member.joined_us,
+            relay_us: member.media.relay_us,
+            demands,
+        };
+        let offers: Vec<_> = ranking.demands(options).map(offer).collect();
+        let cost = |track: MediaTrack| media.costs[TRACKS.iter().position(|&other| other == track).unwrap_or(0)];
+        let allotment = elects.then(|| relays::allot(&offers, cost, options));
+        let step = media.office.review(self.local, &offers, allotment.as_ref(), now);
+        let (own_shares, helpers, given) = match allotment {
+            Some(mut allotment) => {
+                let own = allotment.own.remove(&self.local).unwrap_or_default();
+                (own, ranking.peers().collect(), allotment.given)
+            }
+            None => self.shares(options, ranking),
+        };
+        let gives = |helper: P, peer: P, track| given.get(&(helper, peer, track)).copied().unwrap_or(0);
         let mut wanted = BTreeMap::new();
+        if let Some(own) = ranking.get(self.local) {
+            for track in TRACKS.into_iter().filter(|&track| own.has(track)) {
+                let share = own_shares.iter().find(|share| share.track == track);
+                let is_received = share.is_some();
+                let share = share.copied().unwrap_or_else(|| upload::idle(track, receivers, options));
+                let others = helpers.iter().copied().filter(|&peer| peer != self.local);
+                let expected =
+                    others.filter(|_| is_received).map(|peer| (peer, gives(peer, self.local, track)));
+                let expected = expected.collect();
+                wanted.insert(self.stream_id(own, track), Wanted { peer: self.local, share, expected });
+            }
+        }
+        for ((peer, track), member) in ranking.wishes(self.local, &media.pins, options) {
+            let bytes_per_s = gives(self.local, peer, track);
+            let share = Share { track, bytes_per_s, whole: false, redundancy: 100 };
+            wanted.insert(self.stream_id(member, track), Wanted { peer, share, expected: Vec::new() });
+        }
+        (wanted, step)
+    }
+
+    /// What this node spends on its own tracks, who may help, and what each gives to the tracks of others.
+    fn shares(&self, options: &MediaOptions, ranking: &Ranking<P>) -> (Vec<Share>, Vec<P>, Gifts<P>) {
+        let receivers = ranking.len().saturating_sub(1) as u64;
         let mut helped = Vec::new();
         let mut helpers = Vec::new();
         let mut own_shares = Vec::new();
@@ -329,25 +399,7 @@ impl<P: WirePeer> Group<P> {
             }
         }
         let given = upload::give(&helped, &helpers);
-        let gives = |helper: P, peer: P, track| given.get(&(helper, peer, track)).copied().unwrap_or(0);
-        if let Some(own) = ranking.get(self.local) {
-            for track in TRACKS.into_iter().filter(|&track| own.has(track)) {
-                let share = own_shares.iter().find(|share| share.track == track);
-                let is_received = share.is_some();
-                let share = share.copied().unwrap_or_else(|| upload::idle(track, receivers, options));
-                let others = helpers.iter().map(|helper| helper.peer).filter(|&peer| peer != self.local);
-                let expected =
-                    others.filter(|_| is_received).map(|peer| (peer, gives(peer, self.local, track)));
-                let expected = expected.collect();
-                wanted.insert(self.stream_id(own, track), Wanted { peer: self.local, share, expected });
-            }
-        }
-        for ((peer, track), member) in ranking.wishes(self.local, &media.pins, options) {
-            let bytes_per_s = gives(self.local, peer, track);
-            let share = Share { track, bytes_per_s, whole: false, redundancy: 100 };
-            wanted.insert(self.stream_id(member, track), Wanted { peer, share, expected: Vec::new() });
-        }
-        wanted
+        (own_shares, helpers.iter().map(|helper| helper.peer).collect(), given)
     }
 
     /// Orders what leads from the present livestreams to the wanted ones.
@@ -355,8 +407,11 @@ impl<P: WirePeer> Group<P> {
         &mut self,
         media: &mut Media<P>,
         wanted: BTreeMap<SwarmId, Wanted<P>>,
+        is_exact: bool,
         actions: &mut SwarmActions<P>,
     ) {
+        // Where parts are whole slots, each counts.
+        let is_step = |before: u64, after: u64| if is_exact { before != after } else { is_step(before, after) };
         let closed: Vec<_> = media.streams.keys().copied().filter(|id| !wanted.contains_key(id)).collect();
         for id in closed {
             actions.push(order(StreamOrder::Close { id }));
@@ -414,6 +469,7 @@ impl<P: WirePeer> Group<P> {
         Some(Member {
             peer,
             incarnation: record.incarnation,
+            joined_us: profile.joined_us,
             audio: is_on(super::options::AUDIO),
             video: is_on(super::options::VIDEO),
             screen_us: profile.claim_us.filter(|_| shows),
@@ -467,9 +523,6 @@ fn stripes(track: MediaTrack, options: &MediaOptions) -> u8 {
         }
     }
 }
-
-/// Of video, usually.
-const PICTURES_PER_S: u64 = 30;
 
 const CHUNK_BYTES_TYPICAL: u64 = 1_150;
 
