@@ -134,20 +134,19 @@ fn profile() -> impl Strategy<Value = Profile<u64>> {
     let handover =
         (any::<u64>(), stamp(), stamp()).prop_map(|(to, claim_us, at_us)| Handover { to, claim_us, at_us });
     let says = (any::<u64>(), stamp(), stamp());
-    let media =
-        (any::<u32>(), any::<u32>(), any::<u8>(), stamp(), says).prop_map(
-            |(audio_openings, video_openings, voice, turn_us, (upload_bytes_per_s, screen_us, relay_us))| {
-                MediaProfile {
-                    audio_openings,
-                    video_openings,
-                    voice,
-                    turn_us,
-                    upload_bytes_per_s,
-                    screen_us,
-                    relay_us,
-                }
-            },
-        );
+    let media = (any::<u32>(), any::<u32>(), any::<u8>(), stamp(), says).prop_map(
+        |(audio_openings, video_openings, voice, turn_us, (upload_bytes_per_s, screen_us, relay_us))| {
+            MediaProfile {
+                audio_openings,
+                video_openings,
+                voice,
+                turn_us,
+                upload_bytes_per_s,
+                screen_us,
+                relay_us,
+            }
+        },
+    );
     let some = (stamp(), 0u8..32, prop::option::of(stamp()), prop::option::of(handover));
     (some, stamp(), prop::collection::vec(any::<u8>(), 0..300), prop::option::of(media)).prop_map(
         |((joined_us, switches, claim_us, handover), taken_us, metadata, media)| Profile {

@@ -10,9 +10,7 @@ use crate::error::CommandError;
 use crate::gossip::PublishOptions;
 use crate::id::{SwarmId, SwarmTag};
 use crate::stats::GroupMediaStats;
-use crate::swarm::{
-    Livestream, MediaFrameOptions, MediaTrack, StreamOrder, StreamState, Swarm, media_state,
-};
+use crate::swarm::{Livestream, MediaFrameOptions, MediaTrack, StreamOrder, StreamState, Swarm, media_state};
 use crate::time::Instant;
 use crate::wire::WirePeer;
 

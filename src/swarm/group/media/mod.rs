@@ -21,8 +21,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use options::{PICTURES_PER_S, UPLOAD_MAX};
 pub use options::{GroupMedia, MediaFrameOptions, MediaOptions, MediaTopology, MediaTrack};
+use options::{PICTURES_PER_S, UPLOAD_MAX};
 
 use super::{Group, Stage};
 use crate::authority::LivestreamTracks;
@@ -104,7 +104,12 @@ const TRACKS: [MediaTrack; 4] =
 impl<P: WirePeer> Group<P> {
     // --- commands -------------------------------------------------------------------------------------------------
 
-    pub(crate) fn with_media(mut self, options: Option<&MediaOptions>, config: &Config, now: Instant) -> Self {
+    pub(crate) fn with_media(
+        mut self,
+        options: Option<&MediaOptions>,
+        config: &Config,
+        now: Instant,
+    ) -> Self {
         let is_sealed = self.topic.is_signed();
         let options = options.map(|options| if is_sealed { options.sealed() } else { options.clone() });
         self.media = options.as_ref().map(|options| Media {
@@ -337,7 +342,8 @@ impl<P: WirePeer> Group<P> {
             demands,
         };
         let offers: Vec<_> = ranking.demands(options).map(offer).collect();
-        let cost = |track: MediaTrack| media.costs[TRACKS.iter().position(|&other| other == track).unwrap_or(0)];
+        let cost =
+            |track: MediaTrack| media.costs[TRACKS.iter().position(|&other| other == track).unwrap_or(0)];
         let allotment = elects.then(|| relays::allot(&offers, cost, options));
         let step = media.office.review(self.local, &offers, allotment.as_ref(), now);
         let (own_shares, helpers, given) = match allotment {
@@ -411,7 +417,8 @@ impl<P: WirePeer> Group<P> {
         actions: &mut SwarmActions<P>,
     ) {
         // Where parts are whole slots, each counts.
-        let is_step = |before: u64, after: u64| if is_exact { before != after } else { is_step(before, after) };
+        let is_step =
+            |before: u64, after: u64| if is_exact { before != after } else { is_step(before, after) };
         let closed: Vec<_> = media.streams.keys().copied().filter(|id| !wanted.contains_key(id)).collect();
         for id in closed {
             actions.push(order(StreamOrder::Close { id }));

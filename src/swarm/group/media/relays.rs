@@ -25,6 +25,9 @@ pub(super) const LARGE: usize = 32;
 /// What participants use of their uploads for media, in percent: the rest is for repair, for the roster and for messages.
 const USED_PERCENT: u64 = 87;
 
+/// The same of those who publish a large track: what waits in their queues, everybody waits for.
+const SOURCE_PERCENT: u64 = 78;
+
 /// Relays are elected until they have this part of what is needed, in percent.
 const PLENTY_PERCENT: u64 = 110;
 
@@ -89,8 +92,16 @@ struct Helped<P> {
     cost: Cost,
     /// Slots that others must give.
     need: u64,
-    /// How many of them one should give.
+    /// How many of them one should give, and how many relays should give one more: then just those make up whole stripes, and
+    /// none needs another above it.
     part: u64,
+    larger: u64,
+}
+
+impl<P> Helped<P> {
+    fn part_wanted(&self) -> u64 {
+        self.need.min(self.part + u64::from(self.larger > 0))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +120,9 @@ pub(super) fn allot<P: WirePeer>(
     let mut helped = Vec::new();
     let mut helpers = Vec::with_capacity(offers.len());
     for offer in offers {
-        let budget = offer.upload.min(UPLOAD_MAX) * USED_PERCENT / 100;
+        let has_large = offer.demands.iter().any(|demand| !is_small(demand.track));
+        let percent = if has_large { SOURCE_PERCENT } else { USED_PERCENT };
+        let budget = offer.upload.min(UPLOAD_MAX) * percent / 100;
         let (shares, left) = own_shares(offer, budget, &cost, options, &mut helped);
         allotment.own.insert(offer.peer, shares);
         helpers.push(Helper { peer: offer.peer, left });
@@ -145,6 +158,10 @@ impl<P> Allotment<P> {
     }
 }
 
+fn is_small(track: MediaTrack) -> bool {
+    matches!(track, MediaTrack::Audio | MediaTrack::Thumbnail)
+}
+
 /// What a participant spends on its own tracks; returns what is left, too.
 fn own_shares<P: WirePeer>(
     offer: &Offer<P>,
@@ -153,7 +170,6 @@ fn own_shares<P: WirePeer>(
     options: &MediaOptions,
     helped: &mut Vec<Helped<P>>,
 ) -> (Vec<Share>, u64) {
-    let is_small = |track| matches!(track, MediaTrack::Audio | MediaTrack::Thumbnail);
     let whole = |demand: &Demand| demand.receivers.max(1) * cost(demand.track).stripes;
     let bytes = |demand: &Demand, slots: u64| slots * cost(demand.track).slot();
     let all: u64 = offer.demands.iter().map(|demand| bytes(demand, whole(demand))).sum();
@@ -192,9 +208,10 @@ fn own_shares<P: WirePeer>(
         shares.push(share);
         if slots < all {
             let width = (slots / cost.stripes).max(1);
-            let part = (demand.receivers.saturating_sub(width)).div_ceil(width).max(1);
+            let others = demand.receivers.saturating_sub(width);
+            let (part, larger) = ((others / width).max(1), others % width * cost.stripes);
             let (peer, track, need) = (offer.peer, demand.track, all - slots);
-            helped.push(Helped { peer, track, cost, need, part });
+            helped.push(Helped { peer, track, cost, need, part, larger });
         }
     }
     (shares, left)
@@ -263,9 +280,10 @@ fn give_parts<P: WirePeer>(
     for partial in [false, true] {
         for &(_, place, number) in &pairs {
             let (helper, helped) = (&mut helpers[place], &mut helped[number]);
-            let wanted = helped.need.min(helped.part);
+            let wanted = helped.part_wanted();
             let slots = wanted.min(helper.left / helped.cost.slot());
-            if slots > 0 && (partial || slots == wanted) {
+            if slots > 0 && (partial || slots + 1 >= wanted) {
+                helped.larger -= u64::from(slots > helped.part);
                 hand_over(helper, helped, slots, given);
             }
         }
@@ -287,7 +305,7 @@ fn give_rest<P: WirePeer>(
         });
         for place in places {
             let helper = &mut helpers[place];
-            let slots = helped.need.min(helped.part).min(helper.left / helped.cost.slot());
+            let slots = helped.part_wanted().min(helper.left / helped.cost.slot());
             if slots > 0 && helper.peer != helped.peer {
                 hand_over(helper, helped, slots, given);
             }
@@ -403,7 +421,7 @@ mod tests {
             if peer < 3 {
                 demands.push(demand(MediaTrack::Audio, count - 1));
             }
-            if peer < 12 {
+            if (3..12).contains(&peer) {
                 demands.push(demand(MediaTrack::Thumbnail, count - 1));
             }
             if peer < 3 {
@@ -451,15 +469,110 @@ mod tests {
 
     #[test]
     fn fifty_and_two_hundred_fit_their_uploads() {
-        for (count, depths_max) in [(50, [2, 2]), (200, [3, 2])] {
+        for (count, depths_max) in [(50, [3, 2]), (200, [3, 2])] {
             let offers = call(count);
             let allotment = allot(&offers, cost, &MediaOptions::new(UPLOAD));
             let (used, depths) = carry_out(&offers, &allotment);
             let most = used.values().copied().max().unwrap_or(0);
             let mean = used.values().sum::<u64>() / used.len() as u64;
-            std::println!("{count}: {depths:?}, mean {mean}, most {most}, used {used:?}");
             assert!(most <= 89, "{count}: {used:?}");
             assert!(depths[0] <= depths_max[0] && depths[1] <= depths_max[1], "{count}: {depths:?}");
         }
+    }
+
+    /// Everybody passes on one video of few; the strong could do it alone.
+    fn mixed(count: u64) -> Vec<Offer<u64>> {
+        let offer = |peer: u64| {
+            let receivers = count - 1;
+            let demands =
+                if peer == 0 { alloc::vec![demand(MediaTrack::Video, receivers)] } else { Vec::new() };
+            let upload = if peer % 5 == 4 { 4 * UPLOAD } else { UPLOAD };
+            Offer { peer, upload, joined_us: 1_000 + peer, relay_us: 0, demands }
+        };
+        (0..count).map(offer).collect()
+    }
+
+    fn elected(offers: &[Offer<u64>]) -> Allotment<u64> {
+        allot(offers, cost, &MediaOptions::new(UPLOAD))
+    }
+
+    fn declare(offers: &mut [Offer<u64>], serving: &BTreeSet<u64>, at_us: u64) {
+        for offer in offers.iter_mut().filter(|offer| serving.contains(&offer.peer)) {
+            offer.relay_us = at_us;
+        }
+    }
+
+    #[test]
+    fn the_strong_are_elected_and_of_equals_who_came_first() {
+        let offers = mixed(60);
+        let allotment = elected(&offers);
+        let few: Vec<u64> = allotment.serving.iter().copied().collect();
+        assert_eq!(few, [4, 9, 14, 19, 24], "as many as are needed");
+        assert!(allotment.given.keys().all(|(helper, _, _)| few.contains(helper)));
+        assert!(allotment.beaten.is_empty());
+        let (used, depths) = carry_out(&offers, &allotment);
+        assert!(depths[0] <= 3 && used.values().all(|&percent| percent <= 4 * 89), "{depths:?}: {used:?}");
+        let mut shuffled = offers.clone();
+        shuffled.reverse();
+        assert_eq!(elected(&shuffled).serving, allotment.serving, "everybody elects the same");
+        assert_eq!(elected(&shuffled).given, allotment.given);
+    }
+
+    #[test]
+    fn who_serves_goes_on_until_it_is_gone_or_clearly_beaten() {
+        let mut offers = mixed(60);
+        let first = elected(&offers).serving;
+        declare(&mut offers, &first, 5);
+        // Equals who came earlier change nothing, nor does one that is a little stronger.
+        offers[54].joined_us = 1;
+        offers[59].upload += UPLOAD / 4;
+        let again = elected(&offers);
+        assert_eq!((&again.serving, again.beaten.len()), (&first, 0));
+        // One that leaves is replaced at once, and nobody else moves.
+        let without: Vec<_> = offers.iter().filter(|offer| offer.peer != 14).cloned().collect();
+        let serving = elected(&without).serving;
+        assert!(first.iter().filter(|&&peer| peer != 14).all(|peer| serving.contains(peer)));
+        assert_eq!(serving.len(), first.len(), "{serving:?}");
+        // The weak who serve for want of others are beaten when the strong come, and serve until they give it up.
+        let mut offers = mixed(60);
+        let weak: BTreeSet<u64> = (1..60).filter(|peer| peer % 5 != 4).take(20).collect();
+        declare(&mut offers, &weak, 5);
+        let allotment = elected(&offers);
+        assert_eq!(allotment.serving, weak);
+        assert!(allotment.beaten.len() > 10, "{:?}", allotment.beaten);
+    }
+
+    #[test]
+    fn the_office_is_held_for_a_while_and_given_up_one_by_one() {
+        let mut offers = mixed(60);
+        let weak: BTreeSet<u64> = (1..60).filter(|peer| peer % 5 != 4).take(20).collect();
+        declare(&mut offers, &weak, 5);
+        let start = Instant::from_secs(100);
+        let mut offices: BTreeMap<u64, Office<u64>> =
+            weak.iter().map(|&peer| (peer, Office::new(start))).collect();
+        let mut given_up: Vec<Duration> = Vec::new();
+        for tick in 0..240 {
+            let now = start + Duration::from_millis(250) * tick;
+            let allotment = elected(&offers);
+            for (&peer, office) in &mut offices {
+                if office.review(peer, &offers, Some(&allotment), now) == Some(Step::GiveUp) {
+                    given_up.push(now - start);
+                    assert_eq!(allotment.beaten.last(), Some(&peer), "the worst goes first");
+                    offers[peer as usize].relay_us = 0;
+                }
+            }
+        }
+        assert!(given_up.len() > 3, "{given_up:?}");
+        assert!(given_up[0] >= HOLD, "{given_up:?}");
+        assert!(given_up.windows(2).all(|pair| pair[1] - pair[0] >= MOVE_INTERVAL), "{given_up:?}");
+        // Whoever is needed says so, and in a small group nobody holds an office.
+        let mut office = Office::new(start);
+        let offers = mixed(60);
+        assert_eq!(office.review(4, &offers, Some(&elected(&offers)), start), Some(Step::Take));
+        assert_eq!(office.review(5, &offers, Some(&elected(&offers)), start), None);
+        let mut offers = mixed(60);
+        declare(&mut offers, &BTreeSet::from([4]), 5);
+        assert_eq!(office.review(4, &offers, None, start), Some(Step::GiveUp));
+        assert_eq!(office.review(5, &offers, None, start), None);
     }
 }
