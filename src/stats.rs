@@ -321,6 +321,8 @@ pub struct GroupMediaStats {
     pub watched: u64,
     /// Tracks of others that are passed on.
     pub passes_on: u64,
+    /// 1 while this participant is one of the elected relays of a large group.
+    pub elected: u64,
     /// Receivers of own tracks, each track counted.
     pub receivers: u64,
     /// Relays that fell silent and were replaced.

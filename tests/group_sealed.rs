@@ -93,8 +93,9 @@ fn in_a_signed_group_media_are_sealed_and_reach_everybody() {
     assert!(!relays(&stage, 0).is_empty(), "nobody relays: the test proves little");
     for (from, track) in shows {
         for node in (0..10).filter(|&node| node != from) {
-            let frames = got(&stage, node, from, track);
-            assert!(frames.len() >= 88, "{track:?} of {from} at {node}: {} frames", frames.len());
+            // Whoever has missed a part of the first picture begins with the next that stands alone.
+            let late = got(&stage, node, from, track).iter().filter(|&&number| number >= 30).count();
+            assert!(late >= 58, "{track:?} of {from} at {node}: {late} of the last 60 frames");
         }
     }
     assert!(all_genuine(&stage));

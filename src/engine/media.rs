@@ -125,7 +125,7 @@ impl<P: WirePeer> Engine<P> {
     /// What this engine does for the media of a group; `None` if the swarm is no group that is joined.
     pub fn group_media_stats(&self, swarm: SwarmId) -> Option<GroupMediaStats> {
         let (_, group) = self.grouped(swarm).ok()?;
-        let mut sum = GroupMediaStats::default();
+        let mut sum = GroupMediaStats { elected: group.is_elected().into(), ..GroupMediaStats::default() };
         for id in group.streams() {
             let joined = self.swarms.get(&id.tag()).and_then(|joined| joined.swarm.livestream());
             let Some(stream) = joined else { continue };

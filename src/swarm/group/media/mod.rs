@@ -185,6 +185,11 @@ impl<P: WirePeer> Group<P> {
         self.settle(now, actions);
     }
 
+    /// Whether this node holds the office of a relay.
+    pub(crate) fn is_elected(&self) -> bool {
+        self.own.profile.media.is_some_and(|media| media.relay_us > 0)
+    }
+
     pub(crate) fn streams(&self) -> impl Iterator<Item = SwarmId> + '_ {
         self.media.iter().flat_map(|media| media.streams.keys().copied())
     }

@@ -35,7 +35,7 @@ const PLENTY_PERCENT: u64 = 110;
 const CLEARLY_PERCENT: u64 = 120;
 
 /// Of a small track beside a large one its participant sends each stripe to so many, who pass it on.
-const SMALL_WIDTH: u64 = 4;
+const SMALL_WIDTH: u64 = 2;
 
 /// What one stripe of a track takes on its way to one receiver.
 #[derive(Clone, Copy, Debug)]
