@@ -474,7 +474,6 @@ mod tests {
             let allotment = allot(&offers, cost, &MediaOptions::new(UPLOAD));
             let (used, depths) = carry_out(&offers, &allotment);
             let most = used.values().copied().max().unwrap_or(0);
-            let mean = used.values().sum::<u64>() / used.len() as u64;
             assert!(most <= 89, "{count}: {used:?}");
             assert!(depths[0] <= depths_max[0] && depths[1] <= depths_max[1], "{count}: {depths:?}");
         }
