@@ -91,6 +91,7 @@ fn in_a_room_of_fifty_the_strong_pass_on_and_another_takes_the_place_of_one_that
     stage.run_for(ms(500));
     let shows = [(7, MediaTrack::Audio), (7, MediaTrack::Video)];
     play(&mut stage, &shows, 0..60);
+    stage.run_for(ms(300));
     for node in (0..count).filter(|&node| node != 7) {
         let sound = got(&stage, node, 7, MediaTrack::Audio);
         let video = got(&stage, node, 7, MediaTrack::Video);
@@ -108,6 +109,7 @@ fn in_a_room_of_fifty_the_strong_pass_on_and_another_takes_the_place_of_one_that
     let doomed = *elected.iter().next().unwrap();
     stage.crash(doomed);
     play(&mut stage, &shows, 60..150);
+    stage.run_for(ms(300));
     let now = relays(&stage);
     assert!(elected.iter().filter(|&&node| node != doomed).all(|node| now.contains(node)), "{now:?}");
     for node in (0..count).filter(|&node| node != 7 && node != doomed) {
