@@ -72,7 +72,8 @@ pub enum CommandError {
     /// The topic is signed, and its guard has no signer. Nothing was published.
     #[error("the topic is signed and the guard has no signer; nothing was published")]
     NoSigner,
-    /// The topic is signed, and its guard has no hash for the chunks of large updates. Nothing was published.
+    /// The topic is signed, and its guard has no hash for the chunks of large updates, or of media. Nothing was published or
+    /// changed.
     #[error("the topic is signed and the guard has no chunk hasher; nothing was published")]
     NoChunkHasher,
     /// The topic has no rights to change: it was joined without an authority set. Nothing was changed.

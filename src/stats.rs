@@ -341,6 +341,8 @@ pub struct GroupMediaStats {
     pub watched: u64,
     /// Tracks of others that are passed on.
     pub passes_on: u64,
+    /// 1 while this participant is one of the elected relays of a large group.
+    pub elected: u64,
     /// Receivers of own tracks, each track counted.
     pub receivers: u64,
     /// Relays that fell silent and were replaced.
@@ -355,6 +357,8 @@ pub struct GroupMediaStats {
     pub chunks_unserved: u64,
     /// Own frames published.
     pub frames_published: u64,
+    /// Chunks of others that they had not signed, of a signed group.
+    pub chunks_forged: u64,
 }
 
 /// One livestream in numbers, as this node sees it.

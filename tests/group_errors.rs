@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use group_room::*;
 use proptest::prelude::*;
+use suffuse::authority::{AuthorityLimits, AuthoritySet, Policy};
 use suffuse::sim::NodeId;
 use suffuse::wire::{
     Ack, Beat, Directed, DirectedTarget, Handover, MediaProfile, Profile, RosterEntry, Verdict, Welcome,
@@ -14,7 +15,8 @@ use suffuse::wire::{
 use suffuse::wire::{FrameReader, FrameWriter, GroupMessage, Message, WireError, message_bytes_max};
 use suffuse::{
     CommandError, Engine, GroupOptions, GroupSendOptions, GroupTarget, Guard, Input, Instant,
-    JoinGroupOptions, ParticipantChange, PublishOptions, StateId, SwarmId, TopicOptions,
+    JoinGroupOptions, MediaFrameOptions, MediaTrack, ParticipantChange, PublishOptions, StateId, SwarmId,
+    TopicOptions,
 };
 
 fn send(
@@ -91,6 +93,86 @@ fn nobody_acts_before_it_is_in_or_after_it_has_left() {
     assert_eq!(act(&mut world, 1, |engine, now| engine.leave(ROOM, now)), gone);
 }
 
+/// Whatever a participant may do, nobody may do who is out, and those who are in see nothing of it.
+#[test]
+fn every_action_after_leaving_is_refused() {
+    let mut world = room(3, 8, 7);
+    act(&mut world, 1, |engine, now| engine.leave(ROOM, now)).unwrap();
+    world.run_for(Duration::from_secs(1));
+    let before = world.host(0).unwrap().roster_fingerprint(ROOM);
+    let gone = CommandError::UnknownSwarm(ROOM);
+    type Action = fn(&mut Engine<NodeId>, Instant) -> Result<(), CommandError>;
+    let actions: [(&str, Action); 14] = [
+        ("leave", |engine, now| engine.leave(ROOM, now)),
+        ("claim", |engine, now| engine.claim_screen(ROOM, now)),
+        ("release", |engine, now| engine.release_screen(ROOM, now)),
+        ("hand over", |engine, now| engine.hand_over_screen(ROOM, 2, now)),
+        ("change", |engine, now| {
+            engine.set_participant(ROOM, ParticipantChange::default().metadata("gone"), now)
+        }),
+        ("broadcast", |engine, now| {
+            let options = GroupSendOptions::default();
+            engine.send_group(ROOM, GroupTarget::Everybody, Bytes::new(), options, now).map(|_| ())
+        }),
+        ("multicast", |engine, now| {
+            let options = GroupSendOptions::default();
+            engine.send_group(ROOM, GroupTarget::Some(vec![0, 2]), Bytes::new(), options, now).map(|_| ())
+        }),
+        ("kick", |engine, now| engine.kick(ROOM, 2, now)),
+        ("ban", |engine, now| engine.set_banned(ROOM, 2, true, now)),
+        ("media", |engine, now| {
+            let options = MediaFrameOptions::default();
+            engine.send_media(ROOM, MediaTrack::Audio, Bytes::new(), options, now).map(|_| ())
+        }),
+        ("level", |engine, now| engine.set_audio_level(ROOM, 9, now)),
+        ("pin", |engine, now| engine.pin(ROOM, 2, now)),
+        ("unpin", |engine, now| engine.unpin(ROOM, 2, now)),
+        ("roster", |engine, _| engine.group_roster(ROOM).map(|_| ())),
+    ];
+    for (name, action) in actions {
+        assert_eq!(act(&mut world, 1, action), Err(gone), "{name}");
+    }
+    world.run_for(Duration::from_secs(1));
+    let engine = world.host(1).unwrap();
+    assert_eq!((engine.roster_fingerprint(ROOM), engine.group_stats(ROOM)), (None, None));
+    for node in [0, 2] {
+        assert_eq!(world.host(node).unwrap().roster_fingerprint(ROOM), before);
+        assert!(heard(&world, node).is_empty());
+        assert_eq!(holder(&world, node), None);
+    }
+}
+
+/// Moderators judge others who are in, and nobody who is not.
+#[test]
+fn strangers_and_oneself_cannot_be_thrown_out() {
+    let mut world = room(1, 8, 8);
+    act(&mut world, 0, |engine, now| engine.leave(ROOM, now)).unwrap();
+    let guard = || {
+        let set = AuthoritySet::new(ROOM, 0, Policy::Open, AuthorityLimits::default());
+        Guard::new().authority(set)
+    };
+    act(&mut world, 0, |engine, now| engine.create_group(ROOM, GroupOptions::new(), guard(), now)).unwrap();
+    world.add(|birth| {
+        let mut engine = engine(&birth);
+        engine.join_group(ROOM, JoinGroupOptions::through([0]), guard(), birth.now).unwrap();
+        engine
+    });
+    world.run_for(Duration::from_secs(1));
+    let before = world.host(0).unwrap().roster_fingerprint(ROOM);
+    assert!(before.is_some() && roster(&world, 0) == [0, 1]);
+    let kick = |world: &mut Room, by, peer| act(world, by, |engine, now| engine.kick(ROOM, peer, now));
+    assert_eq!(kick(&mut world, 0, 9), Err(CommandError::UnknownParticipant));
+    assert_eq!(kick(&mut world, 0, 0), Err(CommandError::OwnName));
+    let ban =
+        |world: &mut Room, by, peer| act(world, by, |engine, now| engine.set_banned(ROOM, peer, true, now));
+    assert_eq!(ban(&mut world, 0, 0), Err(CommandError::OwnName));
+    assert!(kick(&mut world, 1, 0).is_err() && ban(&mut world, 1, 0).is_err(), "1 is no moderator");
+    world.run_for(Duration::from_secs(1));
+    for node in [0, 1] {
+        assert_eq!(world.host(node).unwrap().roster_fingerprint(ROOM), before, "node {node}");
+    }
+}
+
 #[test]
 fn groups_that_cannot_work_are_not_begun() {
     let mut world = room(1, 8, 3);
@@ -133,13 +215,20 @@ fn profile() -> impl Strategy<Value = Profile<u64>> {
     let stamp = || 0u64..1 << 50;
     let handover =
         (any::<u64>(), stamp(), stamp()).prop_map(|(to, claim_us, at_us)| Handover { to, claim_us, at_us });
-    let says = (any::<u64>(), stamp());
-    let media =
-        (any::<u32>(), any::<u32>(), any::<u8>(), stamp(), says).prop_map(
-            |(audio_openings, video_openings, voice, turn_us, (upload_bytes_per_s, screen_us))| {
-                MediaProfile { audio_openings, video_openings, voice, turn_us, upload_bytes_per_s, screen_us }
-            },
-        );
+    let says = (any::<u64>(), stamp(), stamp());
+    let media = (any::<u32>(), any::<u32>(), any::<u8>(), stamp(), says).prop_map(
+        |(audio_openings, video_openings, voice, turn_us, (upload_bytes_per_s, screen_us, relay_us))| {
+            MediaProfile {
+                audio_openings,
+                video_openings,
+                voice,
+                turn_us,
+                upload_bytes_per_s,
+                screen_us,
+                relay_us,
+            }
+        },
+    );
     let some = (stamp(), 0u8..32, prop::option::of(stamp()), prop::option::of(handover));
     (some, stamp(), prop::collection::vec(any::<u8>(), 0..300), prop::option::of(media)).prop_map(
         |((joined_us, switches, claim_us, handover), taken_us, metadata, media)| Profile {

@@ -40,7 +40,7 @@ impl<P: WirePeer> Engine<P> {
     ///
     /// # Errors
     /// A swarm with this id or tag is joined already, there are too many swarms, an option is outside its range, or the
-    /// group is signed and the guard has no signer. Nothing was changed.
+    /// group is signed and the guard has no signer or, for media, no chunk hasher. Nothing was changed.
     pub fn create_group(
         &mut self,
         swarm: SwarmId,
@@ -50,7 +50,7 @@ impl<P: WirePeer> Engine<P> {
     ) -> Result<(), CommandError> {
         let tag = self.vacant(swarm)?;
         options.validate::<P>(self.config.group.records_max, self.config.frame_bytes_max)?;
-        check_signer(&guard)?;
+        check_signer(&guard, options.media.is_some())?;
         check_retention(options.retention)?;
         let now = self.advance(now);
         let (local, epoch, seed) = (self.local, self.epoch_min, self.next_seed());
@@ -65,8 +65,8 @@ impl<P: WirePeer> Engine<P> {
     ///
     /// # Errors
     /// A swarm with this id or tag is joined already, there are too many swarms or contacts or no contact, the engine was
-    /// named as its own contact, the retention cannot work, or the group is signed and the guard has no signer. Nothing was
-    /// changed.
+    /// named as its own contact, the retention cannot work, or the group is signed and the guard has no signer or, for media,
+    /// no chunk hasher. Nothing was changed.
     pub fn join_group(
         &mut self,
         swarm: SwarmId,
@@ -78,7 +78,7 @@ impl<P: WirePeer> Engine<P> {
         if options.contacts.is_empty() {
             return Err(CommandError::NoContacts);
         }
-        check_signer(&guard)?;
+        check_signer(&guard, options.media.is_some())?;
         self.check_peers(&options.contacts)?;
         check_retention(options.retention)?;
         options.media.as_ref().map_or(Ok(()), MediaOptions::validate)?;
@@ -332,7 +332,14 @@ impl<P: WirePeer> Engine<P> {
     }
 }
 
-/// Every participant says something of itself, so it must be able to sign where that is wanted.
-fn check_signer<P: WirePeer>(guard: &Guard<P>) -> Result<(), CommandError> {
-    if guard.can_sign() { Ok(()) } else { Err(CommandError::NoSigner) }
+/// Every participant says something of itself, so it must be able to sign where that is wanted. What it shows is sealed
+/// there, too.
+fn check_signer<P: WirePeer>(guard: &Guard<P>, media: bool) -> Result<(), CommandError> {
+    if !guard.can_sign() {
+        Err(CommandError::NoSigner)
+    } else if media && !guard.can_seal() {
+        Err(CommandError::NoChunkHasher)
+    } else {
+        Ok(())
+    }
 }

@@ -10,9 +10,7 @@ use crate::error::CommandError;
 use crate::gossip::PublishOptions;
 use crate::id::{SwarmId, SwarmTag};
 use crate::stats::GroupMediaStats;
-use crate::swarm::{
-    Guard, Livestream, MediaFrameOptions, MediaTrack, StreamOrder, StreamState, Swarm, media_state,
-};
+use crate::swarm::{Livestream, MediaFrameOptions, MediaTrack, StreamOrder, StreamState, Swarm, media_state};
 use crate::time::Instant;
 use crate::wire::WirePeer;
 
@@ -127,7 +125,7 @@ impl<P: WirePeer> Engine<P> {
     /// What this engine does for the media of a group; `None` if the swarm is no group that is joined.
     pub fn group_media_stats(&self, swarm: SwarmId) -> Option<GroupMediaStats> {
         let (_, group) = self.grouped(swarm).ok()?;
-        let mut sum = GroupMediaStats::default();
+        let mut sum = GroupMediaStats { elected: group.is_elected().into(), ..GroupMediaStats::default() };
         for id in group.streams() {
             let joined = self.swarms.get(&id.tag()).and_then(|joined| joined.swarm.livestream());
             let Some(stream) = joined else { continue };
@@ -144,6 +142,7 @@ impl<P: WirePeer> Engine<P> {
             sum.attaches_refused += stats.attaches_refused;
             sum.chunks_unserved += stats.chunks_unserved;
             sum.frames_published += stats.frames_published;
+            sum.chunks_forged += stats.forged;
         }
         Some(sum)
     }
@@ -162,17 +161,17 @@ impl<P: WirePeer> Engine<P> {
     /// Carries out what a group wants done with its livestreams.
     pub(super) fn on_stream_order(&mut self, group: SwarmTag, order: StreamOrder<P>, now: Instant) {
         let (local, epoch) = (self.local, self.epoch_min);
+        let owner = self.swarms.get(&group).and_then(|joined| joined.swarm.group());
+        let guard = owner.map(|group| group.topic().media_guard()).unwrap_or_default();
         let (id, stream) = match order {
             StreamOrder::Open { id, options, node_upload } => {
                 let seed = self.seed.fork(self.joins + 1);
-                let stream =
-                    Livestream::open(local, id, epoch, &self.config, &options, Guard::new(), seed, now);
+                let stream = Livestream::open(local, id, epoch, &self.config, &options, guard, seed, now);
                 (id, stream.map(|stream| stream.sharing(node_upload)))
             }
             StreamOrder::Watch { id, options, node_upload } => {
                 let seed = self.seed.fork(self.joins + 1);
-                let stream =
-                    Livestream::watch(local, id, epoch, &self.config, &options, Guard::new(), seed, now);
+                let stream = Livestream::watch(local, id, epoch, &self.config, &options, guard, seed, now);
                 (id, stream.map(|stream| stream.sharing(node_upload)))
             }
             StreamOrder::SetRedundancy { id, percent } => {

@@ -23,6 +23,8 @@ pub use crate::authority::Blake3;
 pub use crate::authority::{CHUNK_HASH_BYTES, ChunkHasher};
 pub use parity::Scheme;
 pub(crate) use plan::HELPER_USE_PERCENT;
+#[cfg(test)]
+pub(crate) use plan::HelperPlan;
 pub use plan::{ForestPlan, PlanChange, PlanConfig, PlanError, PlanMode, PlanStats, stripes_for};
 pub use planner::{Planner, PlannerAction, PlannerConfig};
 pub(crate) use relay::wire_rate;

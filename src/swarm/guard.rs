@@ -1,6 +1,7 @@
 //! The guard of a topic: who may write what, and whether it was really they.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -38,12 +39,12 @@ pub struct Guard<P> {
     budget: Option<Box<VerifyBudget<P>>>,
     scratch: Vec<u8>,
     seals: Option<Box<Seals<P>>>,
-    hasher: Option<Box<dyn ChunkHasher + Send>>,
+    hasher: Option<Arc<dyn ChunkHasher + Send + Sync>>,
 }
 
 struct Keys<P> {
-    signer: Option<Box<dyn Signer + Send>>,
-    verifier: Box<dyn Verifier<P> + Send>,
+    signer: Option<Arc<dyn Signer + Send + Sync>>,
+    verifier: Arc<dyn Verifier<P> + Send + Sync>,
 }
 
 /// What is to be done with a new update.
@@ -77,17 +78,17 @@ impl<P: PeerId> Guard<P> {
     #[must_use]
     pub fn signed(
         mut self,
-        signer: impl Signer + Send + 'static,
-        verifier: impl Verifier<P> + Send + 'static,
+        signer: impl Signer + Send + Sync + 'static,
+        verifier: impl Verifier<P> + Send + Sync + 'static,
     ) -> Self {
-        self.keys = Some(Box::new(Keys { signer: Some(Box::new(signer)), verifier: Box::new(verifier) }));
+        self.keys = Some(Box::new(Keys { signer: Some(Arc::new(signer)), verifier: Arc::new(verifier) }));
         self
     }
 
     /// The same for a member of a signed topic that only listens and relays.
     #[must_use]
-    pub fn verified(mut self, verifier: impl Verifier<P> + Send + 'static) -> Self {
-        self.keys = Some(Box::new(Keys { signer: None, verifier: Box::new(verifier) }));
+    pub fn verified(mut self, verifier: impl Verifier<P> + Send + Sync + 'static) -> Self {
+        self.keys = Some(Box::new(Keys { signer: None, verifier: Arc::new(verifier) }));
         self
     }
 
@@ -102,8 +103,8 @@ impl<P: PeerId> Guard<P> {
     /// The same, with the hash for the chunks of large updates (`Blake3` with the feature `ed25519`). In a signed topic without
     /// one, large updates are neither published nor taken. All members should have the same.
     #[must_use]
-    pub fn chunk_hasher(mut self, hasher: impl ChunkHasher + Send + 'static) -> Self {
-        self.hasher = Some(Box::new(hasher));
+    pub fn chunk_hasher(mut self, hasher: impl ChunkHasher + Send + Sync + 'static) -> Self {
+        self.hasher = Some(Arc::new(hasher));
         self
     }
 
@@ -150,8 +151,23 @@ impl<P: WirePeer> Guard<P> {
     }
 
     /// What hashes the chunks of large updates, for the gossip machine.
-    pub(crate) fn take_hasher(&mut self) -> Option<Box<dyn ChunkHasher + Send>> {
-        self.hasher.take()
+    pub(crate) fn hasher(&self) -> Option<Arc<dyn ChunkHasher + Send + Sync>> {
+        self.hasher.clone()
+    }
+
+    /// Whether large updates can be signed, and media sealed, if they must be.
+    pub(crate) fn can_seal(&self) -> bool {
+        self.keys.is_none() || self.hasher.is_some()
+    }
+
+    /// A guard for a stream beside the topic: sealed with the same keys, if the topic is signed.
+    pub(crate) fn of_media(&self) -> Self {
+        let mut guard = Self::new();
+        if let (Some(keys), Some(hasher)) = (&self.keys, &self.hasher) {
+            let (signer, verifier) = (keys.signer.clone(), Arc::clone(&keys.verifier));
+            guard.seals = Some(Box::new(Seals::sharing(signer, verifier, Arc::clone(hasher))));
+        }
+        guard
     }
 
     /// The signature of an own update, or nothing in a topic that is not signed.

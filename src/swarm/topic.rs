@@ -97,7 +97,7 @@ impl<P: WirePeer> Topic<P> {
         epoch: Epoch,
         config: &Arc<Config>,
         options: &TopicOptions<P>,
-        mut guard: Guard<P>,
+        guard: Guard<P>,
         seed: Seed,
         now: Instant,
     ) -> Self {
@@ -113,7 +113,7 @@ impl<P: WirePeer> Topic<P> {
         let (gossip, retention, frame_bytes_max) = (gossip.into(), options.retention, config.frame_bytes_max);
         let mut gossip = Gossip::with_shared(local, epoch, gossip, retention, frame_bytes_max, seed.fork(2));
         if guard.is_signed() {
-            gossip.sign_chunks(guard.take_hasher());
+            gossip.sign_chunks(guard.hasher());
         }
         Self {
             swarm,
@@ -307,6 +307,11 @@ impl<P: WirePeer> Topic<P> {
 
     pub(crate) fn can_sign(&self) -> bool {
         self.guard.can_sign()
+    }
+
+    /// The guard of a stream that belongs to the topic.
+    pub(crate) fn media_guard(&self) -> Guard<P> {
+        self.guard.of_media()
     }
 
     pub(crate) fn seal_bytes_max(&self) -> usize {

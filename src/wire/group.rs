@@ -119,6 +119,8 @@ pub struct MediaProfile {
     pub upload_bytes_per_s: u64,
     /// The claim of the newest screen of which it has sent something; 0: of none.
     pub screen_us: u64,
+    /// Since when it relays for others in a large group, in the group's time; 0: it does not.
+    pub relay_us: u64,
 }
 
 /// The screen on its way from one participant to another.
@@ -407,6 +409,7 @@ fn put_profile<P: WirePeer>(out: &mut impl Put, profile: &Profile<P>) {
         out.put_varint(media.turn_us);
         out.put_varint(media.upload_bytes_per_s);
         out.put_varint(media.screen_us);
+        out.put_varint(media.relay_us);
     }
 }
 
@@ -446,6 +449,7 @@ fn read_profile<P: WirePeer>(reader: &mut Reader<'_>) -> Result<Profile<P>, Wire
             turn_us: read_stamp(reader)?,
             upload_bytes_per_s: reader.varint()?,
             screen_us: read_stamp(reader)?,
+            relay_us: read_stamp(reader)?,
         })
     } else {
         None

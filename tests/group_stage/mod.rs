@@ -9,7 +9,7 @@ use bytes::Bytes;
 use suffuse::sim::{Birth, NetworkConfig, NodeId, Observer, SentFrame, World};
 use suffuse::{
     Config, Engine, Epoch, Event, GroupEvent, GroupMedia, GroupOptions, Guard, Instant, JoinGroupOptions,
-    MediaFrameOptions, MediaOptions, MediaTopology, MediaTrack, ParticipantChange, Seed, SwarmId,
+    MediaFrameOptions, MediaOptions, MediaTopology, MediaTrack, Offence, ParticipantChange, Seed, SwarmId,
 };
 
 pub(crate) const ROOM: SwarmId = SwarmId::from_name("stage");
@@ -22,12 +22,16 @@ pub(crate) struct Heard {
     pub(crate) events: Vec<(NodeId, Instant, GroupEvent<NodeId>)>,
     /// Frames on the wire that carry media, by publisher and track.
     pub(crate) on_wire: BTreeMap<(NodeId, u8), u64>,
+    /// Who was blamed, and what for.
+    pub(crate) offences: Vec<(NodeId, Offence)>,
 }
 
 impl Observer for Heard {
     fn event(&mut self, node: NodeId, now: Instant, event: &Event<NodeId>) {
-        if let Event::Group { swarm: ROOM, event } = event {
-            self.events.push((node, now, event.clone()));
+        match event {
+            Event::Group { swarm: ROOM, event } => self.events.push((node, now, event.clone())),
+            Event::Misbehaved { peer, offence } => self.offences.push((*peer, *offence)),
+            _ => {}
         }
     }
 
@@ -52,6 +56,15 @@ pub(crate) fn options(topology: MediaTopology) -> MediaOptions {
 }
 
 pub(crate) fn participant(birth: &Birth, media: MediaOptions, contact: Option<NodeId>) -> Engine<NodeId> {
+    guarded(birth, media, contact, Guard::new())
+}
+
+pub(crate) fn guarded(
+    birth: &Birth,
+    media: MediaOptions,
+    contact: Option<NodeId>,
+    guard: Guard<NodeId>,
+) -> Engine<NodeId> {
     let mut config = Config::small();
     config.epoch = Epoch(birth.life);
     config.egress.upload_bytes_per_s = Some(UPLOAD / 20 * 19);
@@ -61,12 +74,12 @@ pub(crate) fn participant(birth: &Birth, media: MediaOptions, contact: Option<No
             let mut options = GroupOptions::new();
             options.participants_max = 128;
             options.media = Some(media);
-            engine.create_group(ROOM, options, Guard::new(), birth.now).unwrap();
+            engine.create_group(ROOM, options, guard, birth.now).unwrap();
         }
         Some(contact) => {
             let mut options = JoinGroupOptions::through([contact]);
             options.media = Some(media);
-            engine.join_group(ROOM, options, Guard::new(), birth.now).unwrap();
+            engine.join_group(ROOM, options, guard, birth.now).unwrap();
         }
     }
     engine
@@ -74,14 +87,25 @@ pub(crate) fn participant(birth: &Birth, media: MediaOptions, contact: Option<No
 
 /// `count` participants with everything switched on.
 pub(crate) fn stage(count: u64, loss_ppm: u32, media: &MediaOptions, seed: u64) -> Stage {
+    stage_with(count, loss_ppm, media, seed, |_| Guard::new())
+}
+
+/// The same, of participants with guards.
+pub(crate) fn stage_with(
+    count: u64,
+    loss_ppm: u32,
+    media: &MediaOptions,
+    seed: u64,
+    guard: impl Fn(NodeId) -> Guard<NodeId>,
+) -> Stage {
     let mut network = NetworkConfig::default();
     network.loss_ppm = loss_ppm;
     network.upload_bits_per_s = NonZeroU64::new(UPLOAD * 8);
     let mut world = World::with_observer(network, Seed::from_u64(seed), Heard::default());
-    world.add(|birth| participant(&birth, media.clone(), None));
+    world.add(|birth| guarded(&birth, media.clone(), None, guard(birth.node)));
     for _ in 1..count {
         world.run_for(ms(20));
-        world.add(|birth| participant(&birth, media.clone(), Some(0)));
+        world.add(|birth| guarded(&birth, media.clone(), Some(0), guard(birth.node)));
     }
     world.run_for(ms(1_500));
     for node in 0..count {

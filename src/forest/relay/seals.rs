@@ -1,7 +1,7 @@
 //! Sealed streams: nothing is kept, delivered or passed on that the source did not sign.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -20,9 +20,9 @@ use crate::wire::{Chunk, Put, Reader, WirePeer};
 /// A frame is sealed once, over the hashes of its chunks; its first chunk carries the seal (the first chunks, if it is long).
 /// Chunks that come before it wait.
 pub struct Seals<P> {
-    signer: Option<Box<dyn Signer + Send>>,
-    verifier: Box<dyn Verifier<P> + Send>,
-    hasher: Box<dyn ChunkHasher + Send>,
+    signer: Option<Arc<dyn Signer + Send + Sync>>,
+    verifier: Arc<dyn Verifier<P> + Send + Sync>,
+    hasher: Arc<dyn ChunkHasher + Send + Sync>,
     budget: VerifyBudget<P>,
     frames: BTreeMap<(u8, u64), Sealed<P>>,
     held: usize,
@@ -60,22 +60,31 @@ const FRAMES_MAX: usize = 1_024;
 impl<P: PeerId> Seals<P> {
     /// For the source, which seals with `signer`.
     pub fn source(
-        signer: impl Signer + Send + 'static,
-        verifier: impl Verifier<P> + Send + 'static,
-        hasher: impl ChunkHasher + Send + 'static,
+        signer: impl Signer + Send + Sync + 'static,
+        verifier: impl Verifier<P> + Send + Sync + 'static,
+        hasher: impl ChunkHasher + Send + Sync + 'static,
     ) -> Self {
-        Self { signer: Some(Box::new(signer)), ..Self::viewer(verifier, hasher) }
+        Self::sharing(Some(Arc::new(signer)), Arc::new(verifier), Arc::new(hasher))
     }
 
     /// For a viewer: `verifier` binds the source's name to its key.
     pub fn viewer(
-        verifier: impl Verifier<P> + Send + 'static,
-        hasher: impl ChunkHasher + Send + 'static,
+        verifier: impl Verifier<P> + Send + Sync + 'static,
+        hasher: impl ChunkHasher + Send + Sync + 'static,
+    ) -> Self {
+        Self::sharing(None, Arc::new(verifier), Arc::new(hasher))
+    }
+
+    /// The same with what others use, too.
+    pub(crate) fn sharing(
+        signer: Option<Arc<dyn Signer + Send + Sync>>,
+        verifier: Arc<dyn Verifier<P> + Send + Sync>,
+        hasher: Arc<dyn ChunkHasher + Send + Sync>,
     ) -> Self {
         Self {
-            signer: None,
-            verifier: Box::new(verifier),
-            hasher: Box::new(hasher),
+            signer,
+            verifier,
+            hasher,
             budget: VerifyBudget::new(VerifyLimits::default()),
             frames: BTreeMap::new(),
             held: 0,

@@ -30,6 +30,7 @@ mod tests;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -59,7 +60,7 @@ pub(super) struct Chunks<P> {
     /// Offers of updates whose manifest has not come.
     early: Vec<Early<P>>,
     quotas: Quotas,
-    hasher: Option<Box<dyn ChunkHasher + Send>>,
+    hasher: Option<Arc<dyn ChunkHasher + Send + Sync>>,
     is_signed: bool,
     /// How long own chunks are.
     chunk_bytes: usize,
@@ -120,7 +121,7 @@ impl<P: fmt::Debug> fmt::Debug for Chunks<P> {
 impl<P: WirePeer> Gossip<P> {
     /// The swarm is signed: chunks are checked with `hasher` before they are passed on, and without one no large update is
     /// taken or published.
-    pub fn sign_chunks(&mut self, hasher: Option<Box<dyn ChunkHasher + Send>>) {
+    pub fn sign_chunks(&mut self, hasher: Option<Arc<dyn ChunkHasher + Send + Sync>>) {
         (self.chunks.is_signed, self.chunks.hasher) = (true, hasher);
     }
 

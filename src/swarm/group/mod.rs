@@ -133,7 +133,7 @@ impl<P: WirePeer> Group<P> {
         let mut group = Self::new(local, swarm, epoch, config, topic, guard, seed, now);
         group.roster.participants_max = options.participants_max;
         group.metadata_bytes_max = options.metadata_bytes_max;
-        group.with_media(options.media.as_ref(), now)
+        group.with_media(options.media.as_ref(), config, now)
     }
 
     /// A later participant's end.
@@ -151,7 +151,7 @@ impl<P: WirePeer> Group<P> {
         let topic = TopicOptions::through(options.contacts.iter().copied()).retention(options.retention);
         let mut group = Self::new(local, swarm, epoch, config, topic, guard, seed, now);
         group.admission.contacts = options.contacts.clone();
-        group.with_media(options.media.as_ref(), now)
+        group.with_media(options.media.as_ref(), config, now)
     }
 
     #[allow(clippy::too_many_arguments, reason = "all that makes a group")]

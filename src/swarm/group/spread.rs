@@ -468,7 +468,7 @@ impl<P: WirePeer> Group<P> {
         let handed_us = profile.handover.as_ref().map_or(0, |handover| handover.at_us.max(handover.claim_us));
         let newest_us =
             profile.joined_us.max(profile.claim_us.unwrap_or(0)).max(profile.taken_us).max(handed_us);
-        let newest_us = newest_us.max(profile.media.map_or(0, |media| media.turn_us));
+        let newest_us = newest_us.max(profile.media.map_or(0, |media| media.turn_us.max(media.relay_us)));
         self.clock.observe(newest_us, now)
     }
 

@@ -67,6 +67,11 @@ pub(crate) struct Livestream<P: WirePeer> {
 /// What seals add to the rate, in percent.
 const SEAL_PERCENT: u64 = 3;
 
+/// A rate with its seals.
+pub(crate) fn with_seals(rate_bytes_per_s: u64) -> u64 {
+    rate_bytes_per_s.saturating_add(rate_bytes_per_s / 100 * SEAL_PERCENT)
+}
+
 /// Numbers of media frames begin here, track by track: they share the sequences of their origin with its chat.
 const TRACK_SEQUENCES: u32 = 48;
 
@@ -90,8 +95,7 @@ impl<P: WirePeer> Livestream<P> {
         }
         let mut planner_config = planner_config(config, options, epoch);
         if seals.is_some() {
-            let rate = planner_config.facts.rate_bytes_per_s;
-            let rate = rate.saturating_add(rate / 100 * SEAL_PERCENT);
+            let rate = with_seals(planner_config.facts.rate_bytes_per_s);
             planner_config.facts.rate_bytes_per_s = rate;
             planner_config.plan.rate_bytes_per_s = rate;
         }

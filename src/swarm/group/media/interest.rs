@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::options::{MediaOptions, MediaTrack};
+use super::relays::LARGE;
 use super::upload::Demand;
 use super::voice::{AUDIBLE, SPEAKING};
 use crate::wire::{MediaProfile, WirePeer};
@@ -15,6 +16,7 @@ use crate::wire::{MediaProfile, WirePeer};
 pub(super) struct Member<P> {
     pub(super) peer: P,
     pub(super) incarnation: u32,
+    pub(super) joined_us: u64,
     pub(super) audio: bool,
     pub(super) video: bool,
     /// The claim with which it shows its screen.
@@ -71,6 +73,10 @@ impl<P: WirePeer> Ranking<P> {
         self.members.len()
     }
 
+    pub(super) fn peers(&self) -> impl Iterator<Item = P> + '_ {
+        self.members.iter().map(|member| member.peer)
+    }
+
     pub(super) fn get(&self, peer: P) -> Option<&Member<P>> {
         self.members.iter().find(|member| member.peer == peer)
     }
@@ -102,11 +108,12 @@ impl<P: WirePeer> Ranking<P> {
         let full: BTreeSet<P> = self.shown_in_full(options).collect();
         let shown: BTreeSet<P> = self.shown(options).collect();
         let receivers = self.len().saturating_sub(1) as u64;
+        let is_large = self.len() > LARGE;
         self.members.iter().map(move |member| {
             let is_full = full.contains(&member.peer);
             let received = [
                 (MediaTrack::Audio, member.media.voice >= AUDIBLE || is_full),
-                (MediaTrack::Thumbnail, shown.contains(&member.peer)),
+                (MediaTrack::Thumbnail, shown.contains(&member.peer) && !(is_large && is_full)),
                 (MediaTrack::Video, is_full),
                 (MediaTrack::Screen, !member.has_idle_screen()),
             ];
@@ -137,13 +144,15 @@ impl<P: WirePeer> Ranking<P> {
         }
         let shown: BTreeSet<P> = self.shown(options).chain(full.iter().copied()).collect();
         let all_listen = self.all_listen(options);
+        // In a large group nothing is to spare for a small picture beside the large one.
+        let is_large = self.len() > LARGE;
         let mut wishes = BTreeMap::new();
         for member in self.members.iter().filter(|member| member.peer != local) {
             let peer = member.peer;
             let heard = all_listen || member.media.voice >= AUDIBLE || shown.contains(&peer);
             let wanted = [
                 (MediaTrack::Audio, heard),
-                (MediaTrack::Thumbnail, shown.contains(&peer)),
+                (MediaTrack::Thumbnail, shown.contains(&peer) && !(is_large && full.contains(&peer))),
                 (MediaTrack::Video, full.contains(&peer)),
                 (MediaTrack::Screen, true),
             ];
@@ -161,7 +170,7 @@ mod tests {
 
     fn member(peer: u64, voice: u8, turn_us: u64) -> Member<u64> {
         let media = MediaProfile { voice, turn_us, ..MediaProfile::default() };
-        Member { peer, incarnation: 0, audio: true, video: true, screen_us: None, media }
+        Member { peer, incarnation: 0, joined_us: peer, audio: true, video: true, screen_us: None, media }
     }
 
     fn received(ranking: &Ranking<u64>, local: u64, pins: &[u64], track: MediaTrack) -> Vec<u64> {
@@ -170,21 +179,42 @@ mod tests {
         wishes.into_keys().filter(|(_, other)| *other == track).map(|(peer, _)| peer).collect()
     }
 
-    #[test]
-    fn speakers_are_shown_in_full_and_the_last_ones_small() {
-        let members = (0..40).map(|peer| match peer {
+    /// Three speak.
+    fn talk(count: u64) -> Ranking<u64> {
+        let members = (0..count).map(|peer| match peer {
             7 | 9 => member(peer, SPEAKING, 100 + peer),
             3 => member(peer, SPEAKING + 1, 500),
             _ => member(peer, 0, peer % 20),
         });
-        let ranking = Ranking::new(members.collect());
+        Ranking::new(members.collect())
+    }
+
+    #[test]
+    fn speakers_are_shown_in_full_and_the_last_ones_small() {
+        let ranking = talk(32);
         assert_eq!(ranking.speakers(&MediaOptions::new(625_000)), [3, 7, 9]);
         assert_eq!(received(&ranking, 0, &[], MediaTrack::Video), [3, 7, 9]);
         assert_eq!(received(&ranking, 7, &[], MediaTrack::Video), [3, 9], "nobody receives itself");
         assert_eq!(received(&ranking, 0, &[], MediaTrack::Thumbnail).len(), 12);
-        assert_eq!(received(&ranking, 0, &[], MediaTrack::Audio).len(), 39);
+        assert_eq!(received(&ranking, 0, &[], MediaTrack::Audio).len(), 31);
         assert_eq!(received(&ranking, 0, &[21], MediaTrack::Video), [3, 7, 21], "a pin takes a place");
         assert!(received(&ranking, 0, &[21], MediaTrack::Thumbnail).contains(&21));
+    }
+
+    #[test]
+    fn in_large_groups_who_is_shown_in_full_is_not_shown_small_besides() {
+        let ranking = talk(40);
+        assert_eq!(received(&ranking, 0, &[], MediaTrack::Video), [3, 7, 9]);
+        assert_eq!(received(&ranking, 0, &[], MediaTrack::Audio).len(), 39);
+        let small = received(&ranking, 0, &[], MediaTrack::Thumbnail);
+        assert_eq!(small.len(), 9);
+        assert!(!small.iter().any(|peer| [3, 7, 9].contains(peer)), "{small:?}");
+        let small = received(&ranking, 0, &[21], MediaTrack::Thumbnail);
+        assert!(small.contains(&9) && !small.contains(&21), "9 has lost its place to 21: {small:?}");
+        let options = MediaOptions::new(625_000);
+        let demands = |peer| ranking.demands(&options).find(|(member, _)| member.peer == peer).unwrap().1;
+        assert!(demands(3).iter().all(|demand| demand.track != MediaTrack::Thumbnail));
+        assert!(demands(19).iter().any(|demand| demand.track == MediaTrack::Thumbnail));
     }
 
     #[test]

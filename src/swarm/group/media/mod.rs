@@ -5,6 +5,7 @@
 //! | `mod.rs` | which livestreams are open and watched; what the application is told |
 //! | `interest.rs` | whom to receive, and how well |
 //! | `voice.rs` | who speaks |
+//! | `relays.rs` | who passes on what others show, in large groups |
 //! | `upload.rs` | what is spent on own tracks and on those of others |
 //! | `options.rs` | what the application says and hears |
 //!
@@ -12,6 +13,7 @@
 
 mod interest;
 mod options;
+mod relays;
 mod upload;
 mod voice;
 
@@ -19,11 +21,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use options::UPLOAD_MAX;
 pub use options::{GroupMedia, MediaFrameOptions, MediaOptions, MediaTopology, MediaTrack};
+use options::{PICTURES_PER_S, UPLOAD_MAX};
 
 use super::{Group, Stage};
 use crate::authority::LivestreamTracks;
+use crate::config::Config;
 use crate::error::CommandError;
 use crate::id::{StateId, SwarmId};
 use crate::interest::TrackKind;
@@ -33,6 +36,7 @@ use crate::swarm::{BroadcastOptions, DeliveryOrder, StreamOrder, SwarmAction, Sw
 use crate::time::Instant;
 use crate::wire::{MediaProfile, Profile, WirePeer};
 use interest::{Member, Ranking};
+use relays::{Cost, LARGE, Offer, Office, Step};
 use upload::{Demand, Helped, Helper, Share};
 use voice::{AUDIBLE, SPEAKING, Voice};
 
@@ -52,6 +56,9 @@ pub(super) struct Media<P> {
     /// Large pictures that are to be received, and since when: those who publish them still relay those of others.
     awaited: BTreeMap<SwarmId, Instant>,
     reviewed: Instant,
+    /// What tracks take on the wire.
+    costs: [Cost; TRACKS.len()],
+    office: Office<P>,
 }
 
 /// A livestream of the group.
@@ -79,6 +86,9 @@ struct Wanted<P> {
     is_relayed: bool,
 }
 
+/// Who gives to whose track, and how much, in bytes a second.
+type Gifts<P> = BTreeMap<(P, P, MediaTrack), u64>;
+
 /// A roster that changes fast is looked at no more often than this.
 const REVIEW_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -101,8 +111,17 @@ const TRACKS: [MediaTrack; 4] =
 impl<P: WirePeer> Group<P> {
     // --- commands -------------------------------------------------------------------------------------------------
 
-    pub(crate) fn with_media(mut self, options: Option<&MediaOptions>, now: Instant) -> Self {
-        self.media = options.map(|options| Media {
+    pub(crate) fn with_media(
+        mut self,
+        options: Option<&MediaOptions>,
+        config: &Config,
+        now: Instant,
+    ) -> Self {
+        let is_sealed = self.topic.is_signed();
+        let options = options.map(|options| if is_sealed { options.sealed() } else { options.clone() });
+        self.media = options.as_ref().map(|options| Media {
+            costs: TRACKS.map(|track| upload::cost(track, options, is_sealed, config)),
+            office: Office::new(now),
             options: options.clone(),
             voice: Voice::default(),
             pins: BTreeSet::new(),
@@ -174,6 +193,11 @@ impl<P: WirePeer> Group<P> {
         self.settle(now, actions);
     }
 
+    /// Whether this node holds the office of a relay.
+    pub(crate) fn is_elected(&self) -> bool {
+        self.own.profile.media.is_some_and(|media| media.relay_us > 0)
+    }
+
     pub(crate) fn streams(&self) -> impl Iterator<Item = SwarmId> + '_ {
         self.media.iter().flat_map(|media| media.streams.keys().copied())
     }
@@ -243,7 +267,8 @@ impl<P: WirePeer> Group<P> {
         let behind = media.stale || media.revision != self.roster.revision();
         let review = behind.then(|| media.reviewed + REVIEW_INTERVAL);
         let awaited = media.awaited.values().min().map(|&since| since + HAND_OVER);
-        [review, awaited, media.voice.poll_timeout()].into_iter().flatten().min()
+        let look = media.office.poll_timeout().map(|at| at.max(media.reviewed + REVIEW_INTERVAL));
+        [review, awaited, look, media.voice.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Somebody is not in any more: a pin would keep its place.
@@ -291,7 +316,8 @@ impl<P: WirePeer> Group<P> {
         let due = |media: &Media<P>| {
             let behind = media.stale || media.revision != revision;
             let awaited = media.awaited.values().any(|&since| now - since >= HAND_OVER);
-            behind && now - media.reviewed >= REVIEW_INTERVAL || awaited
+            let looks = media.office.poll_timeout().is_some_and(|at| at <= now);
+            (behind || looks) && now - media.reviewed >= REVIEW_INTERVAL || awaited
         };
         let Some(mut media) = self.media.take_if(|media| due(media)) else { return };
         (media.revision, media.stale, media.reviewed) = (revision, false, now);
@@ -302,17 +328,84 @@ impl<P: WirePeer> Group<P> {
             media.speakers.clone_from(&speakers);
             self.tell(GroupEvent::SpeakersChanged { speakers }, actions);
         }
-        let mut wanted = self.wanted(&media, &ranking);
+        let (mut wanted, step) = self.wanted(&mut media, &ranking, now);
         media.put_off(&mut wanted, self.local, now);
-        self.carry_over(&mut media, wanted, actions);
+        self.carry_over(&mut media, wanted, ranking.len() > LARGE, actions);
         self.media = Some(media);
+        if let (Some(step), Some(before)) = (step, self.own.profile.media) {
+            let relay_us = if step == Step::Take { self.clock.stamp(now) } else { 0 };
+            let mut profile = self.own.profile.clone();
+            profile.media = Some(MediaProfile { relay_us, ..before });
+            self.write(profile, now);
+        }
     }
 
-    /// Which livestreams there should be.
-    fn wanted(&self, media: &Media<P>, ranking: &Ranking<P>) -> BTreeMap<SwarmId, Wanted<P>> {
+    /// Which livestreams there should be, and what this node should do about passing on those of others.
+    fn wanted(
+        &self,
+        media: &mut Media<P>,
+        ranking: &Ranking<P>,
+        now: Instant,
+    ) -> (BTreeMap<SwarmId, Wanted<P>>, Option<Step>) {
         let options = &media.options;
         let receivers = ranking.len().saturating_sub(1) as u64;
+        let elects = ranking.len() > LARGE && options.topology == MediaTopology::Auto;
+        let offer = |(member, demands): (&Member<P>, Vec<Demand>)| Offer {
+            peer: member.peer,
+            upload: member.media.upload_bytes_per_s,
+            joined_us: member.joined_us,
+            relay_us: member.media.relay_us,
+            demands,
+        };
+        let offers: Vec<_> = ranking.demands(options).map(offer).collect();
+        let cost =
+            |track: MediaTrack| media.costs[TRACKS.iter().position(|&other| other == track).unwrap_or(0)];
+        let allotment = elects.then(|| relays::allot(&offers, cost, options));
+        let step = media.office.review(self.local, &offers, allotment.as_ref(), now);
+        let (own_shares, helpers, given) = match allotment {
+            Some(mut allotment) => {
+                let own = allotment.own.remove(&self.local).unwrap_or_default();
+                let peers = ranking.peers().map(|peer| Helper { peer, spare: 0 });
+                (own, peers.collect(), allotment.given)
+            }
+            None => self.shares(options, ranking),
+        };
+        let relayed: BTreeSet<(P, MediaTrack)> =
+            given.keys().map(|&(_, whose, which)| (whose, which)).collect();
+        let gives = |helper: P, peer: P, track| given.get(&(helper, peer, track)).copied().unwrap_or(0);
         let mut wanted = BTreeMap::new();
+        if let Some(own) = ranking.get(self.local) {
+            for track in TRACKS.into_iter().filter(|&track| own.has(track)) {
+                let share = own_shares.iter().find(|share| share.track == track);
+                let is_received = share.is_some();
+                let share = share.copied().unwrap_or_else(|| upload::idle(track, receivers, options));
+                let others = helpers.iter().filter(|helper| is_received && helper.peer != self.local);
+                // Whoever has anything to spare may be asked for it when others fail.
+                let gift = |helper: &Helper<P>| {
+                    (helper.peer, gives(helper.peer, self.local, track).max(u64::from(helper.spare > 0)))
+                };
+                let expected = others.map(gift).collect();
+                let own_track = Wanted { peer: self.local, share, expected, is_relayed: false };
+                wanted.insert(self.stream_id(own, track), own_track);
+            }
+        }
+        for ((peer, track), member) in ranking.wishes(self.local, &media.pins, options) {
+            let bytes_per_s = gives(self.local, peer, track);
+            let share = Share { track, bytes_per_s, whole: false, redundancy: 100 };
+            let is_relayed = track == MediaTrack::Video && relayed.contains(&(peer, track));
+            let id = self.stream_id(member, track);
+            wanted.insert(id, Wanted { peer, share, expected: Vec::new(), is_relayed });
+        }
+        (wanted, step)
+    }
+
+    /// What this node spends on its own tracks, who may help, and what each gives to the tracks of others.
+    fn shares(
+        &self,
+        options: &MediaOptions,
+        ranking: &Ranking<P>,
+    ) -> (Vec<Share>, Vec<Helper<P>>, Gifts<P>) {
+        let receivers = ranking.len().saturating_sub(1) as u64;
         let mut helped = Vec::new();
         let mut helpers = Vec::new();
         let mut own_shares = Vec::new();
@@ -353,34 +446,7 @@ impl<P: WirePeer> Group<P> {
             own_shares.iter_mut().for_each(|share| share.redundancy = 100);
         }
         let given = upload::give(&helped, &helpers);
-        let gives = |helper: P, peer: P, track| given.get(&(helper, peer, track)).copied().unwrap_or(0);
-        if let Some(own) = ranking.get(self.local) {
-            for track in TRACKS.into_iter().filter(|&track| own.has(track)) {
-                let share = own_shares.iter().find(|share| share.track == track);
-                let is_received = share.is_some();
-                let share = share.copied().unwrap_or_else(|| upload::idle(track, receivers, options));
-                let others = helpers.iter().filter(|helper| is_received && helper.peer != self.local);
-                // Whoever has anything to spare may be asked for it when others fail.
-                let gift = |helper: &Helper<P>| {
-                    (helper.peer, gives(helper.peer, self.local, track).max(u64::from(helper.spare > 0)))
-                };
-                let expected = others.map(gift).collect();
-                wanted.insert(
-                    self.stream_id(own, track),
-                    Wanted { peer: self.local, share, expected, is_relayed: false },
-                );
-            }
-        }
-        for ((peer, track), member) in ranking.wishes(self.local, &media.pins, options) {
-            let bytes_per_s = gives(self.local, peer, track);
-            let share = Share { track, bytes_per_s, whole: false, redundancy: 100 };
-            let is_video = track == MediaTrack::Video;
-            let is_relayed =
-                is_video && helped.iter().any(|helped| (helped.peer, helped.track) == (peer, track));
-            let id = self.stream_id(member, track);
-            wanted.insert(id, Wanted { peer, share, expected: Vec::new(), is_relayed });
-        }
-        wanted
+        (own_shares, helpers, given)
     }
 
     /// Orders what leads from the present livestreams to the wanted ones.
@@ -388,8 +454,12 @@ impl<P: WirePeer> Group<P> {
         &mut self,
         media: &mut Media<P>,
         wanted: BTreeMap<SwarmId, Wanted<P>>,
+        is_exact: bool,
         actions: &mut SwarmActions<P>,
     ) {
+        // Where parts are whole slots, each counts.
+        let is_step =
+            |before: u64, after: u64| if is_exact { before != after } else { is_step(before, after) };
         let closed: Vec<_> = media.streams.keys().copied().filter(|id| !wanted.contains_key(id)).collect();
         for id in closed {
             actions.push(order(StreamOrder::Close { id }));
@@ -444,6 +514,7 @@ impl<P: WirePeer> Group<P> {
         Some(Member {
             peer,
             incarnation: record.incarnation,
+            joined_us: profile.joined_us,
             audio: is_on(super::options::AUDIO),
             video: is_on(super::options::VIDEO),
             screen_us: profile.claim_us.filter(|_| shows),
@@ -512,9 +583,6 @@ fn stripes(track: MediaTrack, options: &MediaOptions) -> u8 {
         }
     }
 }
-
-/// Of video, usually.
-const PICTURES_PER_S: u64 = 30;
 
 const CHUNK_BYTES_TYPICAL: u64 = 1_150;
 

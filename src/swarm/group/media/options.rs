@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::authority::CHUNK_HASH_BYTES;
 use crate::error::CommandError;
 use crate::forest::STREAM_RATE_MAX;
 use crate::time::Instant;
@@ -129,6 +130,18 @@ impl MediaOptions {
         }
     }
 
+    /// The same with what seals add to each frame: a signature and a hash for each of its chunks.
+    pub(super) fn sealed(&self) -> Self {
+        let more = |chunks: u64| SEAL_BYTES + CHUNK_HASH_BYTES as u64 * chunks;
+        Self {
+            audio_bytes_per_s: self.audio_bytes_per_s + SOUNDS_PER_S * more(1),
+            thumbnail_bytes_per_s: self.thumbnail_bytes_per_s + THUMBNAILS_PER_S * more(1),
+            video_bytes_per_s: self.video_bytes_per_s + PICTURES_PER_S * more(CHUNKS),
+            screen_bytes_per_s: self.screen_bytes_per_s + PICTURES_PER_S * more(CHUNKS),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn validate(&self) -> Result<(), CommandError> {
         let millis = u64::try_from(self.deadline.as_millis()).unwrap_or(u64::MAX);
         within("upload_bytes_per_s", self.upload_bytes_per_s, 1_000, UPLOAD_MAX)?;
@@ -142,6 +155,17 @@ impl MediaOptions {
         within("deadline", millis, 50, 10_000)
     }
 }
+
+/// Frames that participants usually publish.
+const SOUNDS_PER_S: u64 = 50;
+const THUMBNAILS_PER_S: u64 = 10;
+pub(super) const PICTURES_PER_S: u64 = 30;
+
+/// Chunks of a picture, usually.
+const CHUNKS: u64 = 5;
+
+/// A seal without its hashes: a signature of 64 bytes and a few lengths.
+const SEAL_BYTES: u64 = 72;
 
 /// Products of uploads and counts of participants stay far below 2^64.
 pub(super) const UPLOAD_MAX: u64 = 1 << 40;

@@ -6,9 +6,13 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::options::{MediaOptions, MediaTopology, MediaTrack};
-use crate::forest::HELPER_USE_PERCENT;
+use super::relays::Cost;
+use super::stripes;
+use crate::config::Config;
+use crate::forest::{HELPER_USE_PERCENT, wire_rate};
 use crate::rng::mix;
-use crate::wire::WirePeer;
+use crate::swarm::livestream::with_seals;
+use crate::wire::{CHUNK_HEADER_BYTES_MAX, WirePeer};
 
 /// An own track that others receive.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +70,19 @@ pub(super) fn rate(track: MediaTrack, options: &MediaOptions) -> u64 {
         MediaTrack::Video | MediaTrack::Screen => 1_000,
     };
     options.rate(track) + headers
+}
+
+/// What a stripe of a track takes on its way, in large groups.
+pub(super) fn cost(track: MediaTrack, options: &MediaOptions, is_sealed: bool, config: &Config) -> Cost {
+    let chunk = config.frame_bytes_max.saturating_sub(CHUNK_HEADER_BYTES_MAX);
+    let planned = wire_rate(rate(track, options), 100, chunk, &config.egress);
+    let plan_rate = if is_sealed { with_seals(planned) } else { planned };
+    // What is reckoned for headers of small frames has room for everything.
+    let wire_rate = match track {
+        MediaTrack::Audio | MediaTrack::Thumbnail => rate(track, options),
+        MediaTrack::Video | MediaTrack::Screen => planned,
+    };
+    Cost { stripes: stripes(track, options).into(), plan_rate, wire_rate }
 }
 
 /// What a plan must be given to feed so many itself.
