@@ -471,8 +471,8 @@ fn a_lost_chunk_is_asked_for_before_any_timer() {
         let took = assert_everywhere(&net, id, &body, seed) - begun;
         let (missed, chunks) =
             (sum(&net, |stats| stats.chunks_missed), sum(&net, |stats| stats.chunks_received));
-        // Two in a hundred are lost, and most of these are followed by others.
-        assert!(missed * 200 > chunks, "seed {seed}: {missed} of {chunks} found missing");
+        // Of those that are lost, many were promised and not held when they were claimed, so that their order says nothing.
+        assert!(missed * 1_000 > chunks, "seed {seed}: {missed} of {chunks} found missing");
         assert!(sum(&net, |stats| stats.chunks_duplicate) * 50 < chunks, "seed {seed}");
         assert!(took < Duration::from_millis(2_500), "seed {seed}: it took {took:?}");
         assert_nothing_left(&net);
