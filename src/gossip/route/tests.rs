@@ -25,6 +25,7 @@ fn update(tenths: u64) -> Data<u64> {
         layer: 0,
         hops: 1,
         pulled: false,
+        flood: false,
         born: at(tenths * 100),
         body: Bytes::new(),
         signature: Bytes::new(),

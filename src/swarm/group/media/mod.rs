@@ -400,11 +400,7 @@ impl<P: WirePeer> Group<P> {
     }
 
     /// What this node spends on its own tracks, who may help, and what each gives to the tracks of others.
-    fn shares(
-        &self,
-        options: &MediaOptions,
-        ranking: &Ranking<P>,
-    ) -> (Vec<Share>, Vec<Helper<P>>, Gifts<P>) {
+    fn shares(&self, options: &MediaOptions, ranking: &Ranking<P>) -> (Vec<Share>, Vec<Helper<P>>, Gifts<P>) {
         let receivers = ranking.len().saturating_sub(1) as u64;
         let mut helped = Vec::new();
         let mut helpers = Vec::new();
