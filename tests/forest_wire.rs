@@ -348,7 +348,7 @@ fn impossible_values_are_refused() {
     refused(ForestMessage::State(StreamNotice { state: 4, version: 0 }));
     refused(ForestMessage::Report { lost: vec![LostParent { stripe: 16, parent: 1, adopted: None }] });
     assert_eq!(read(&raw(23, &[2, 0])), outside, "history is 0 or 1");
-    assert_eq!(read(&raw(58, &[])), Err(WireError::Kind(58)), "a kind that nobody has");
+    assert_eq!(read(&raw(59, &[])), Err(WireError::Kind(59)), "a kind that nobody has");
 }
 
 fn plan() -> Plan<u64> {

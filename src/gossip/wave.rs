@@ -8,10 +8,13 @@
 //!
 //! Nobody chooses a feeder that had the wave later than itself, so there are no circles.
 
+mod resting;
+
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
+
+pub(super) use resting::Resting;
 
 use super::growth::{Growth, REST};
 use super::peers::Slots;
@@ -55,9 +58,6 @@ const REPEAT_AFTER: Duration = Duration::from_millis(30);
 
 /// Updates published this long after the first wave of their source go along its own tree: by then it has grown.
 const GROWN_AFTER: Duration = Duration::from_millis(370);
-
-/// Waves that rest at once, at most; others are passed on without.
-const RESTING_MAX: usize = 64;
 
 /// An update of a cold source goes over every link from nodes so many tenths of links from the root, by the links that it has
 /// crossed: so it begins its way along the shared tree in many places. Each of them costs two copies, whatever the size of the
@@ -150,45 +150,6 @@ impl<P> SharedTree<P> {
         let is_led = self.root.as_ref().is_some_and(|root| !root.is_gone);
         let greeting = (!self.unmet.is_empty() && is_led).then_some(Instant::ZERO);
         Instant::earliest([self.decide_at, self.lead_at, self.fade_at, greeting])
-    }
-}
-
-/// Waves that are passed on soon, in the order of time, and to whom.
-#[derive(Debug)]
-pub(super) struct Resting<P> {
-    waves: VecDeque<(Instant, Wave<P>, Slots)>,
-}
-
-impl<P> Default for Resting<P> {
-    fn default() -> Self {
-        Self { waves: VecDeque::new() }
-    }
-}
-
-impl<P: WirePeer> Resting<P> {
-    /// `slot` has a wave already.
-    fn note(&mut self, wave: &Wave<P>, slot: u8) {
-        let name = (wave.shared, wave.number, wave.epoch, wave.origin);
-        let same = |(_, other, _): &&mut (Instant, Wave<P>, Slots)| {
-            (other.shared, other.number, other.epoch, other.origin) == name
-        };
-        if let Some((_, _, to)) = self.waves.iter_mut().find(same) {
-            to.remove(slot);
-        }
-    }
-
-    fn take(&mut self, now: Instant) -> Option<(Wave<P>, Slots)> {
-        self.waves.front().filter(|(at, ..)| *at <= now)?;
-        let (_, wave, to) = self.waves.pop_front()?;
-        if self.waves.is_empty() {
-            // They come rarely.
-            self.waves = VecDeque::new();
-        }
-        Some((wave, to))
-    }
-
-    pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.waves.front().map(|&(at, ..)| at)
     }
 }
 
@@ -632,9 +593,7 @@ impl<P: WirePeer> Gossip<P> {
     /// Passes a wave on after a rest.
     fn rest(&mut self, wave: Wave<P>, from: u8, now: Instant, actions: &mut Vec<GossipAction<P>>) {
         let to = self.peers.all() & !Slots::one(from);
-        if self.resting.waves.len() < RESTING_MAX {
-            self.resting.waves.push_back((now + REST, wave, to));
-        } else {
+        if !self.resting.push(now + REST, wave, to) {
             self.spread(wave, to, actions);
         }
     }

@@ -11,7 +11,8 @@
 use bytes::Bytes;
 
 use super::codec::{Put, Reader, WireError, WirePeer};
-use super::frame::{put_data, put_ranges, read_data, read_ranges, read_sequence};
+use super::frame::{put_data, read_data};
+use super::lists::{put_ranges, read_ranges, read_sequence};
 use super::message::{Data, GossipMessage};
 use crate::id::Epoch;
 use crate::log::RangeSet;

@@ -6,7 +6,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::codec::{Put, Reader, WireError, WirePeer};
-use super::frame::{put_list, put_ranges, read_bool, read_list, read_ranges, read_sequence};
+use super::lists::{put_list, put_ranges, read_bool, read_list, read_ranges, read_sequence};
 use crate::id::{Epoch, SwarmId};
 use crate::log::RangeSet;
 

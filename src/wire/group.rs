@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::codec::{Measure, Put, Reader, WireError, WirePeer};
-use super::frame::{put_list, read_bool, read_list};
+use super::lists::{put_list, read_bool, read_list};
 use crate::authority::Signature;
 use crate::id::SwarmId;
 
@@ -526,7 +526,7 @@ fn read_optional(reader: &mut Reader<'_>) -> Result<Option<u64>, WireError> {
 
 /// Stamps stay below 2^62, so that sums never overflow: 146,000 years.
 fn read_stamp(reader: &mut Reader<'_>) -> Result<u64, WireError> {
-    super::frame::read_sequence(reader)
+    super::lists::read_sequence(reader)
 }
 
 fn read_u32(reader: &mut Reader<'_>) -> Result<u32, WireError> {

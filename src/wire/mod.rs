@@ -18,6 +18,7 @@ mod codec;
 mod forest;
 mod frame;
 mod group;
+mod lists;
 mod message;
 
 pub(crate) use chunks::UPDATE_CHUNK_HEADER_BYTES_MAX;
