@@ -125,7 +125,7 @@ fn golden_shared_tree_frame() {
         0x0f, // of 1,000 members
         0x65, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0xad, 2, 0x83, 20, 0, 1, // the last
         0x65, 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0xac, 2, 3, 20, 0, // of a source
-        0x79, 0xe8, 7, // 1,000 below
+        0x7a, 0xe8, 7, // 1,000 below
     ];
     assert_eq!(&frame[..], golden);
 }
