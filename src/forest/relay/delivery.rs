@@ -36,6 +36,11 @@ impl<P: WirePeer> Relay<P> {
                 track.start = Some(ready.first);
                 self.forget_history(id, ready.first);
                 self.chase_history(now);
+                for index in 0..self.stripes.len() {
+                    if let Some(edge) = self.stripes[index].edge(id) {
+                        self.miss_since_start(id, index, edge, now);
+                    }
+                }
             }
             let captured = self.local_time(ready.captured_ms.into());
             let payload = self.join(&ready.chunks);

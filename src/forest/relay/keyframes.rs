@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::repair::first_of_stripe;
 use super::{Relay, RelayAction, Track, bit};
 use crate::time::Instant;
 use crate::wire::{Chunk, ForestMessage, WirePeer};
@@ -15,6 +16,9 @@ pub(super) const INTERVAL_SHARED: Duration = Duration::from_millis(400);
 
 /// How long the rest of a first picture may take.
 const PICTURE_TIME: Duration = Duration::from_millis(150);
+
+/// So many chunks of a stripe, at most, are asked for between a first picture and the present.
+const SINCE_START_MAX: u64 = 64;
 
 impl<P: WirePeer> Relay<P> {
     /// Nobody could give the running group so far: the next keyframe will do as well.
@@ -43,6 +47,20 @@ impl<P: WirePeer> Relay<P> {
             if number != chunk.number {
                 self.miss_from(chunk.track, number, false, now + PICTURE_TIME);
             }
+        }
+    }
+
+    /// In a group nobody fetches what came before it was fed. Once it has the first picture it lacks what followed in stripes that it
+    /// was not fed in yet, up to `end`.
+    pub(super) fn miss_since_start(&mut self, id: u8, index: usize, end: u64, at: Instant) {
+        let Some(track) = self.tracks.get(&id).filter(|_| self.is_shared()) else { return };
+        let Some(start) = track.start.filter(|_| !track.chases && self.subtree_wants(index, id)) else {
+            return;
+        };
+        let stripes = self.stripes.len() as u64;
+        let from = start.max(end.saturating_sub(SINCE_START_MAX * stripes));
+        for number in (first_of_stripe(from, index as u64, stripes)..end).step_by(stripes as usize) {
+            self.miss_from(id, number, false, at);
         }
     }
 

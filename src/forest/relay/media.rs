@@ -546,6 +546,7 @@ impl<P: WirePeer> Relay<P> {
                     track.note_joined(index as u8, chunk.number);
                     self.chase_history(now);
                 }
+                self.miss_since_start(chunk.track, index, chunk.number, now);
                 chunk.number
             }
         };

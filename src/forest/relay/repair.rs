@@ -134,6 +134,7 @@ impl<P: WirePeer> Relay<P> {
                     if let Some(track) = self.tracks.get_mut(&position.track).filter(|track| track.chases) {
                         track.note_joined(index as u8, first);
                     }
+                    self.miss_since_start(position.track, index, first, now + UNDER_WAY);
                 }
                 Some(_) if !is_new && !quiet => {}
                 // Of a track of which only keyframes are wanted, gaps are no news.
