@@ -88,6 +88,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init, reason = "one range is what was asked for")]
     fn what_three_others_have_overtaken_is_lost() {
         assert_eq!(lost(&[0..10], &[0, 1, 2, 4, 5]), Vec::<u64>::new());
         assert_eq!(lost(&[0..10], &[0, 1, 2, 4, 5, 6]), [3]);
