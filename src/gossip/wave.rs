@@ -577,7 +577,10 @@ impl<P: WirePeer> Gossip<P> {
             }
         }
         let known = self.shared.root.filter(|root| root.peer == wave.origin);
-        wave.is_last && known.is_none_or(|root| (wave.epoch, wave.number) <= (root.epoch, root.number))
+        // Its root could not deny one with a greater number.
+        let is_beyond = wave.number >= NUMBER_MAX;
+        let is_news = known.is_some_and(|root| (wave.epoch, wave.number) > (root.epoch, root.number));
+        wave.is_last && (is_beyond || !is_news)
     }
 
     /// A wave in this node's own name: a last one, though it is the root, is answered with the next.

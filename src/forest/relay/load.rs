@@ -238,7 +238,9 @@ impl<P: WirePeer> Relay<P> {
         let changed = estimate != upload;
         self.load.upload_bytes_per_s = (estimate < declared).then_some(estimate);
         let due = self.load.told.is_none_or(|told| now - told >= self.load.remind);
-        if !changed && !due {
+        // In a group the participant divides its upload among its streams itself.
+        let divides = self.local == self.source && self.is_shared();
+        if divides || !changed && !due {
             return;
         }
         self.load.told = Some(now);
@@ -246,14 +248,14 @@ impl<P: WirePeer> Relay<P> {
         self.tell_upload(estimate, actions);
     }
 
-    /// Tells whoever plans. In a group that is the participant itself, who knows it.
+    /// Tells whoever plans.
     pub(super) fn tell_upload(&mut self, bytes_per_s: u64, actions: &mut Vec<RelayAction<P>>) {
         match self.planner {
             Some(to) => {
                 let message = ForestMessage::Upload { bytes_per_s };
                 actions.push(RelayAction::Send { to, message, class: Class::High });
             }
-            None if self.local == self.source && !self.is_shared() => {
+            None if self.local == self.source => {
                 actions.push(RelayAction::Upload { bytes_per_s });
             }
             None => {}

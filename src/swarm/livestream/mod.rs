@@ -323,11 +323,11 @@ impl<P: WirePeer> Livestream<P> {
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) {
-        if let Some(planner) = &mut self.planner {
-            planner.set_source_upload(upload_bytes_per_s, &mut self.planner_actions);
-        }
         if let Some(relay) = &mut self.relay {
+            // It tells whoever plans.
             relay.set_upload(upload_bytes_per_s, now, &mut self.relay_actions);
+        } else if let Some(planner) = &mut self.planner {
+            planner.set_source_upload(upload_bytes_per_s, &mut self.planner_actions);
         }
         self.settle(now, actions);
     }
