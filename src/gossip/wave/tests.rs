@@ -88,3 +88,22 @@ fn lots_spread_over_the_span() {
     let last = lot_share(u64::MAX);
     assert!(last <= LOT_SPAN && last > LOT_SPAN * 99 / 100, "{last:?}");
 }
+
+#[test]
+fn a_last_wave_is_believed_if_it_is_news_and_the_root_could_deny_it() {
+    for (number, believed) in [(7, false), (8, true), (NUMBER_MAX - 1, true), (NUMBER_MAX, false)] {
+        let (mut gossip, mut actions) = below_root(3);
+        let wave = Wave {
+            origin: 50,
+            epoch: Epoch(1),
+            number,
+            shared: true,
+            hops: 2,
+            born: NOW,
+            members: None,
+            is_last: true,
+        };
+        gossip.handle_message(1, GossipMessage::Wave(wave), NOW, &mut actions);
+        assert_eq!(gossip.shared.root.is_some_and(|root| root.is_gone), believed, "number {number}");
+    }
+}
