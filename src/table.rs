@@ -25,6 +25,9 @@ impl<T> Table<T> {
             self.places[place as usize] = item;
             return place;
         }
+        if self.places.len() == self.places.capacity() {
+            self.places.reserve_exact(self.places.len() / 4 + 2);
+        }
         self.places.push(item);
         self.places.len() as u32 - 1
     }
@@ -39,7 +42,7 @@ impl<T> Table<T> {
             self.vacant.remove(0);
         }
         let room = self.places.len() + self.places.len() / 4 + 2;
-        if self.places.capacity() > room * 2 {
+        if self.places.capacity() > room + room / 4 {
             self.places.shrink_to(room);
             self.vacant.shrink_to_fit();
         }
@@ -113,7 +116,8 @@ mod tests {
                 prop_assert!(table.iter().eq(model.values()));
                 let highest = model.last_key_value().map_or(0, |(&place, _)| place as usize + 1);
                 prop_assert_eq!(table.places(), highest);
-                prop_assert!(table.capacity() <= 2 * (highest + highest / 4 + 2));
+                let room = highest + highest / 4 + 2;
+                prop_assert!(table.capacity() <= room + room / 4);
                 for place in 0..20 {
                     prop_assert_eq!(table.get(place), model.get(&place));
                 }
