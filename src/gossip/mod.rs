@@ -435,6 +435,11 @@ impl<P: WirePeer> Gossip<P> {
         ])
     }
 
+    /// Whether a peer is a neighbour.
+    pub(crate) fn is_neighbor(&self, peer: P) -> bool {
+        self.peers.slot(peer).is_some()
+    }
+
     /// The neighbours along the shared tree: links that should last while it stands.
     pub(crate) fn tree_neighbors(&self) -> impl Iterator<Item = P> + '_ {
         let slots = self.shared.links().unwrap_or(Slots::NONE);

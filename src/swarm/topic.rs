@@ -209,7 +209,7 @@ impl<P: WirePeer> Topic<P> {
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) {
-        if !self.views.is_neighbor(from) {
+        if !self.gossip.is_neighbor(from) {
             self.views.refuse_stranger(from, now, &mut self.view_actions);
         }
         if carries_updates(&message) {

@@ -144,7 +144,7 @@ impl Model {
     /// Takes over which late items the machine has dropped so far: only late ones may be gone.
     fn reconcile(&mut self, machine: &Machine) {
         for (peer, party) in &mut self.parties {
-            let slot = machine.slots[peer];
+            let slot = machine.peers.place(peer).unwrap();
             let held = &machine.peers[slot];
             let mut kept = Vec::new();
             for class in Class::ALL {
