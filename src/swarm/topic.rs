@@ -124,7 +124,7 @@ impl<P: WirePeer> Topic<P> {
                 seed.fork(1),
                 now,
             ),
-            gossip: gossip.with_limits(config.budget.clone(), config.score.clone()),
+            gossip,
             guard,
             guard_stats: GuardStats::default(),
             authority_changes: Vec::new(),
