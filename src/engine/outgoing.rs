@@ -84,6 +84,7 @@ fn pack_one<P: WirePeer>(
 #[cfg(test)]
 mod tests {
     use alloc::vec;
+    use core::time::Duration;
 
     use super::*;
     use crate::id::{Epoch, Priority, StateId};
@@ -123,11 +124,12 @@ mod tests {
         let other = pack_at(now, &update(born));
         assert_eq!(other, first);
         assert_ne!(other.as_ptr(), first.as_ptr(), "an equal message that is not the same");
-        let later = pack_at(now + core::time::Duration::from_secs(3), &message);
-        let mut reader = FrameReader::new(&later, now).expect("it is whole");
+        let later = now + Duration::from_secs(3);
+        let frame = pack_at(later, &message);
+        let mut reader = FrameReader::new(&frame, later).expect("it is whole");
         let Some(Ok((Some(read), Message::Gossip(GossipMessage::Data(data))))) = reader.next::<u64>() else {
             panic!("an update was sent")
         };
-        assert_eq!((read, now - data.born), (tag, core::time::Duration::from_secs(4)), "it has grown older");
+        assert_eq!((read, later - data.born), (tag, Duration::from_secs(4)), "it has grown older");
     }
 }

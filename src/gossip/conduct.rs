@@ -326,6 +326,7 @@ const WANTED_MAX: u64 = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::GossipConfig;
 
     #[test]
     fn an_allowance_gives_its_burst_and_then_its_rate() {
@@ -341,7 +342,7 @@ mod tests {
 
     #[test]
     fn the_untried_lose_trust_after_two_failures_and_the_proven_later() {
-        let mut conduct = Conduct::default();
+        let mut conduct = Conduct::new(GossipConfig::default().into());
         let now = Instant::from_secs(1);
         for slot in [0, 1] {
             conduct.neighbor_up(slot);
@@ -364,7 +365,7 @@ mod tests {
 
     #[test]
     fn who_answers_nine_times_in_ten_keeps_its_trust() {
-        let mut conduct = Conduct::default();
+        let mut conduct = Conduct::new(GossipConfig::default().into());
         conduct.neighbor_up(3);
         for second in 0..10_000u64 {
             let now = Instant::from_millis(100 * second);

@@ -83,9 +83,9 @@ impl Bodies {
     pub(super) fn remove(&mut self, sequence: u64) -> Option<Stored> {
         let index = self.place(sequence)?;
         let place = self.gone + index as u64;
-        let removed = self.stored.remove(index);
         let next = self.runs.partition_point(|run| run.first <= sequence);
         let (run, end) = (self.runs[next - 1], self.start_of(next));
+        let removed = self.stored.remove(index);
         match (run.place == place, place + 1 == end) {
             (true, true) => {
                 self.runs.remove(next - 1);
