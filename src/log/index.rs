@@ -78,12 +78,18 @@ impl<P: Copy + Ord> Index<P> {
     /// The sources whose names are within bounds that are in order.
     pub(super) fn range(
         &self,
-        bounds: (Bound<(P, Epoch)>, Bound<(P, Epoch)>),
+        bounds: impl RangeBounds<(P, Epoch)>,
     ) -> impl DoubleEndedIterator<Item = ((P, Epoch), SourceIndex)> {
-        let before = |name: &(P, Epoch)| (bounds.0, Bound::Unbounded).contains(name);
-        let behind = |name: &(P, Epoch)| (Bound::Unbounded, bounds.1).contains(name);
-        let start = self.few.partition_point(|(name, _)| !before(name));
-        let end = self.few.partition_point(|(name, _)| behind(name));
+        let start = match bounds.start_bound() {
+            Bound::Included(low) => self.few.partition_point(|(name, _)| name < low),
+            Bound::Excluded(low) => self.few.partition_point(|(name, _)| name <= low),
+            Bound::Unbounded => 0,
+        };
+        let end = match bounds.end_bound() {
+            Bound::Included(high) => self.few.partition_point(|(name, _)| name <= high),
+            Bound::Excluded(high) => self.few.partition_point(|(name, _)| name < high),
+            Bound::Unbounded => self.few.len(),
+        };
         let few = self.few[start..end.max(start)].iter().copied();
         few.chain(self.many.range(bounds).map(|(&name, &source)| (name, source)))
     }
