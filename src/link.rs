@@ -1,7 +1,6 @@
 //! One connected peer, as the engine sees it.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use crate::config::LinkConfig;
@@ -30,37 +29,36 @@ pub(crate) struct Link {
     budget: InboundBudget,
 }
 
-/// All links, each in a place that it keeps, and the peers' names, which are quick to search.
+/// All links, each in a place that it keeps.
 #[derive(Debug)]
 pub(crate) struct Links<P> {
-    places: BTreeMap<P, u32>,
-    links: Table<(P, Link)>,
+    links: Table<P, Link>,
 }
 
 impl<P: PeerId> Links<P> {
     pub(crate) const fn new() -> Self {
-        Self { places: BTreeMap::new(), links: Table::new() }
+        Self { links: Table::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        self.links.len()
     }
 
     pub(crate) fn contains_key(&self, peer: &P) -> bool {
-        self.places.contains_key(peer)
+        self.place(peer).is_some()
     }
 
     pub(crate) fn place(&self, peer: &P) -> Option<u32> {
-        self.places.get(peer).copied()
+        self.links.place(peer)
     }
 
     /// Whose link is in a place.
     pub(crate) fn peer_at(&self, place: u32) -> Option<P> {
-        self.links.get(place).map(|(peer, _)| *peer)
+        self.links.name(place)
     }
 
     pub(crate) fn at(&self, place: u32) -> Option<&Link> {
-        self.links.get(place).map(|(_, link)| link)
+        self.links.get(place)
     }
 
     pub(crate) fn get(&self, peer: &P) -> Option<&Link> {
@@ -69,26 +67,24 @@ impl<P: PeerId> Links<P> {
 
     pub(crate) fn get_mut(&mut self, peer: &P) -> Option<&mut Link> {
         let place = self.place(peer)?;
-        self.links.get_mut(place).map(|(_, link)| link)
+        self.links.get_mut(place)
     }
 
     /// Adds a link to a peer that has none.
     pub(crate) fn insert(&mut self, peer: P, link: Link) {
-        let place = self.links.insert((peer, link));
-        let before = self.places.insert(peer, place);
-        debug_assert!(before.is_none(), "two links to one peer");
+        self.links.insert(peer, link);
     }
 
     /// Forgets a link; returns where it was.
     pub(crate) fn remove(&mut self, peer: &P) -> Option<u32> {
-        let place = self.places.remove(peer)?;
+        let place = self.place(peer)?;
         self.links.remove(place);
         Some(place)
     }
 
     /// All links, in the order of their places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&P, &Link)> {
-        self.links.iter().map(|(peer, link)| (peer, link))
+        self.links.iter()
     }
 }
 
@@ -203,6 +199,7 @@ impl InboundBudget {
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::BTreeMap;
     use alloc::collections::btree_map::Entry;
 
     use super::*;

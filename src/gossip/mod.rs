@@ -164,7 +164,6 @@ pub struct Gossip<P: WirePeer> {
     /// Room for the list of a message: a frame without its own header.
     list_bytes_max: usize,
     rng: Rng,
-    dropped: Vec<SourceIndex>,
     unsaid: Vec<Data<P>>,
     renewed_at: Option<Instant>,
     /// See [`Self::take_silence`].
@@ -209,7 +208,7 @@ impl<P: WirePeer> Gossip<P> {
             routes: Routes::new(&config),
             announcer: Announcer::default(),
             puller: Puller::new(&config),
-            conduct: Conduct::default(),
+            conduct: Conduct::new(config.clone()),
             adapter: Adapter::new(&config),
             syncer: Syncer::new(&config),
             shared: SharedTree::default(),
@@ -220,7 +219,6 @@ impl<P: WirePeer> Gossip<P> {
             list_bytes_max: frame_bytes_max.saturating_sub(LIST_HEADER_BYTES),
             config,
             rng: Rng::new(seed),
-            dropped: Vec::new(),
             unsaid: Vec::new(),
             renewed_at: None,
             silence: false,
@@ -393,12 +391,11 @@ impl<P: WirePeer> Gossip<P> {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
-        let mut dropped = core::mem::take(&mut self.dropped);
+        let mut dropped = Vec::new();
         self.log.handle_timeout(now, &mut dropped);
-        for source in dropped.drain(..) {
+        for source in dropped {
             self.forget(source);
         }
-        self.dropped = dropped;
         self.sweep_chunks(now);
         self.tend_chunks(now, actions);
         self.conduct.refresh(now);
@@ -433,6 +430,11 @@ impl<P: WirePeer> Gossip<P> {
             self.resting.poll_timeout(),
             self.chunks.poll_timeout(),
         ])
+    }
+
+    /// Whether a peer is a neighbour.
+    pub(crate) fn is_neighbor(&self, peer: P) -> bool {
+        self.peers.slot(peer).is_some()
     }
 
     /// The neighbours along the shared tree: links that should last while it stands.
