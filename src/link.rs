@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use crate::config::LinkConfig;
 use crate::id::PeerId;
-use crate::membership::Liveness;
+use crate::membership::{Liveness, MOMENT};
 use crate::table::Table;
 use crate::time::Instant;
 
@@ -21,8 +21,9 @@ pub(crate) struct Link {
     pub(crate) used: Instant,
     /// When something was last sent.
     pub(crate) sent: Instant,
-    /// The peer was promised signs of life.
-    pub(crate) promised: bool,
+    /// By when the peer was promised the next sign of life, and how often, or 0.
+    promised_by: Instant,
+    pub(crate) promised_tenths: u8,
     pub(crate) liveness: Liveness,
     /// When the peer was last told that a swarm is not joined here.
     pub(crate) disowned: Option<Instant>,
@@ -110,11 +111,29 @@ impl Link {
             holders: 0,
             used: now,
             sent: Instant::ZERO,
-            promised: false,
+            promised_by: Instant::ZERO,
+            promised_tenths: 0,
             liveness: if patient { liveness.patient() } else { liveness },
             disowned: None,
             budget: InboundBudget::new(now),
         }
+    }
+
+    /// Whether what was last sent keeps the promise of a sign of life by the next turn, which is after `next`, too. The peer then
+    /// takes the promise for renewed.
+    pub(crate) fn stands_for_beat(&mut self, next: Duration, now: Instant) -> bool {
+        let renewed = self.promised_by + tenths(self.promised_tenths);
+        let stands =
+            self.promised_tenths > 0 && self.sent + MOMENT >= self.promised_by && renewed >= now + next;
+        if stands {
+            self.promised_by = renewed;
+        }
+        stands
+    }
+
+    /// The peer is promised the next sign of life.
+    pub(crate) fn promise_beat(&mut self, next_tenths: u8, now: Instant) {
+        (self.promised_by, self.promised_tenths) = (now + tenths(next_tenths), next_tenths);
     }
 
     /// Whether a frame of `bytes` is within what the peer may send.
@@ -150,6 +169,10 @@ impl Link {
             LinkState::Up => Some(self.used + config.linger),
         }
     }
+}
+
+fn tenths(tenths: u8) -> Duration {
+    Duration::from_millis(u64::from(tenths) * 100)
 }
 
 /// What a peer may still send: two token buckets in microseconds of their rates, so that no remainder is ever lost.
@@ -227,6 +250,29 @@ mod tests {
                 prop_assert_eq!(&listed, &model);
             }
         }
+    }
+
+    #[test]
+    fn a_frame_stands_for_a_sign_of_life_only_if_it_keeps_the_promise() {
+        let second = Duration::from_secs(1);
+        let mut link = Link::new(LinkState::Up, false, &LinkConfig::default(), Instant::ZERO);
+        let at = Instant::from_millis;
+        link.sent = at(9_900);
+        assert!(!link.stands_for_beat(second, at(10_000)), "nothing was promised");
+        link.promise_beat(20, at(10_000));
+        link.sent = at(11_499);
+        assert!(!link.stands_for_beat(second, at(11_500)), "it will be forgotten by then");
+        link.sent = at(11_500);
+        assert!(
+            !link.stands_for_beat(Duration::from_millis(2_501), at(11_500)),
+            "the next turn would be late"
+        );
+        assert!(link.stands_for_beat(second, at(11_500)));
+        // The promise is renewed until 14 s.
+        link.sent = at(13_499);
+        assert!(!link.stands_for_beat(second, at(13_500)));
+        link.sent = at(13_500);
+        assert!(link.stands_for_beat(second, at(13_500)));
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl<P: WirePeer> Engine<P> {
                     link.holders = link.holders.saturating_sub(1);
                     link.used = now;
                     link.liveness.release();
-                    link.promised = false;
+                    link.promised_tenths = 0;
                 }
                 self.schedule_link(peer);
             }

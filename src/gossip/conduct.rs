@@ -249,6 +249,12 @@ impl<P: WirePeer> Gossip<P> {
         self.blame_slot(feeder, points, now, actions);
     }
 
+    /// A neighbour has not answered in its trial: it is not to feed this node.
+    pub(super) fn convict(&mut self, slot: u8, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let points = self.conduct.score.distrust_points;
+        self.blame_slot(slot, points, now, actions);
+    }
+
     fn blame_slot(&mut self, slot: u8, points: u32, now: Instant, actions: &mut Vec<GossipAction<P>>) {
         let was_trusted = !self.conduct.distrusted().contains(slot);
         let part = self.conduct.blame(slot, points, now);

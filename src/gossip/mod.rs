@@ -37,6 +37,7 @@ mod pulse;
 mod push;
 mod route;
 mod sync;
+mod trial;
 mod wave;
 
 use alloc::vec::Vec;
@@ -65,6 +66,7 @@ use pull::{Cause, Puller};
 use pulse::Pulse;
 use route::Routes;
 use sync::Syncer;
+use trial::Trials;
 use wave::{Resting, SharedTree};
 
 /// What a [`Gossip`] machine wants done.
@@ -158,6 +160,7 @@ pub struct Gossip<P: WirePeer> {
     syncer: Syncer,
     shared: SharedTree<P>,
     census: Census,
+    trials: Trials<P>,
     pulse: Pulse,
     chunks: Chunks<P>,
     resting: Resting<P>,
@@ -211,6 +214,7 @@ impl<P: WirePeer> Gossip<P> {
             conduct: Conduct::new(config.clone()),
             adapter: Adapter::new(&config),
             syncer: Syncer::new(&config),
+            trials: Trials::default(),
             shared: SharedTree::default(),
             census: Census::default(),
             pulse: Pulse::default(),
@@ -300,6 +304,7 @@ impl<P: WirePeer> Gossip<P> {
         let Some(slot) = self.peers.add(peer) else { return };
         self.routes.neighbor_up(slot);
         self.conduct.neighbor_up(slot);
+        self.trials.end(slot);
         self.syncer.neighbor_up(slot, now, &mut self.rng);
         self.shared_neighbor_up(slot, now);
         self.chunks_neighbor_up(slot, now);
@@ -311,6 +316,7 @@ impl<P: WirePeer> Gossip<P> {
         self.announcer.neighbor_down(slot);
         self.puller.neighbor_down(slot, now);
         self.syncer.neighbor_down(slot);
+        self.trials.end(slot);
         self.chunks_neighbor_down(slot, now);
         self.shared_neighbor_down(slot, now, actions);
         for source in self.routes.neighbor_down(slot, now) {
@@ -399,6 +405,7 @@ impl<P: WirePeer> Gossip<P> {
         self.sweep_chunks(now);
         self.tend_chunks(now, actions);
         self.conduct.refresh(now);
+        self.tend_trials(now, actions);
         self.tend_trees(now, actions);
         while let Some(source) = self.routes.take_starving(now) {
             self.feed_starving(source, now, actions);
@@ -429,6 +436,7 @@ impl<P: WirePeer> Gossip<P> {
             self.census.poll_timeout(),
             self.resting.poll_timeout(),
             self.chunks.poll_timeout(),
+            self.trials.poll_timeout(),
         ])
     }
 

@@ -413,6 +413,11 @@ impl<P: WirePeer> Topic<P> {
         self.views.neighbors()
     }
 
+    /// Neighbours that are not trusted to push updates to this node.
+    pub(crate) fn distrusted(&self) -> impl Iterator<Item = P> + '_ {
+        self.gossip.distrusted()
+    }
+
     pub(crate) fn stats(&self) -> TopicStats {
         let (bodies, body_bytes) = self.gossip.log().kept();
         let (assembling, assembling_bytes) = self.gossip.assembling();
