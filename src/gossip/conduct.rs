@@ -251,7 +251,7 @@ impl<P: WirePeer> Gossip<P> {
 
     /// A neighbour has not answered in its trial: it is not to feed this node.
     pub(super) fn convict(&mut self, slot: u8, now: Instant, actions: &mut Vec<GossipAction<P>>) {
-        let points = self.conduct.score.distrust_points;
+        let points = self.config.score().distrust_points;
         self.blame_slot(slot, points, now, actions);
     }
 
