@@ -153,6 +153,7 @@ fn golden_plan() {
         stripes: 4,
         rate_bytes_per_s: 128,
         deadline: Duration::from_millis(2_000),
+        passes_on: Some(3),
         version: 3,
         feeds: vec![
             Feed { stripe: 0, parent: 0x22, backups: vec![0x23] },
@@ -163,7 +164,7 @@ fn golden_plan() {
         &[1, 2, 3, 4, 5, 6, 7, 8][..],      // swarm
         &[0x21, 0, 0, 0, 0, 0, 0, 0],       // source
         &[0x0a, 0x0b, 0x0c, 0x0d],          // epoch
-        &[4, 0x80, 1, 0xd0, 0x0f, 3],       // stripes, rate, deadline, version
+        &[4, 4, 0x80, 1, 0xd0, 0x0f, 3],    // stripes, what it passes on, rate, deadline, version
         &[2, 0, 0x22, 0, 0, 0, 0, 0, 0, 0], // two feeds; the first
         &[1, 0x23, 0, 0, 0, 0, 0, 0, 0],    // with one backup
         &[3, 0x24, 0, 0, 0, 0, 0, 0, 0, 0], // the second, without
@@ -337,6 +338,7 @@ fn impossible_values_are_refused() {
         let feeds = stripe.map(|stripe| Feed { stripe, parent: 1, backups: vec![] }).into_iter().collect();
         refused(ForestMessage::Plan(Plan { stripes, feeds, ..plan() }));
     }
+    refused(ForestMessage::Plan(Plan { passes_on: Some(4), ..plan() }));
     for track in [64, 127] {
         let tracks = vec![(track, ranges_of(&[(0, 1)]))];
         refused(ForestMessage::Gone { tracks: tracks.clone() });
@@ -359,6 +361,7 @@ fn plan() -> Plan<u64> {
         stripes: 4,
         rate_bytes_per_s: 1,
         deadline: Duration::ZERO,
+        passes_on: None,
         version: 1,
         feeds: Vec::new(),
     }
@@ -490,15 +493,16 @@ fn chunks() -> impl Strategy<Value = Chunk> {
 
 fn plans() -> impl Strategy<Value = Plan<u64>> {
     let feed = (any::<u8>(), any::<u64>(), peers());
-    let head = (any::<u64>(), any::<u64>(), any::<u32>(), 1u8..=16);
+    let head = (any::<u64>(), any::<u64>(), any::<u32>(), 1u8..=16, prop::option::of(any::<u8>()));
     (head, any::<u64>(), any::<u32>(), any::<u32>(), prop::collection::vec(feed, 0..5)).prop_map(
-        |((swarm, source, epoch, stripes), rate_bytes_per_s, deadline, version, feeds)| Plan {
+        |((swarm, source, epoch, stripes, passes_on), rate_bytes_per_s, deadline, version, feeds)| Plan {
             swarm: SwarmId(swarm),
             source,
             epoch: Epoch(epoch),
             stripes,
             rate_bytes_per_s,
             deadline: Duration::from_millis(deadline.into()),
+            passes_on: passes_on.map(|stripe| stripe % stripes),
             version,
             feeds: feeds
                 .into_iter()

@@ -202,6 +202,7 @@ fn hostile_messages_break_nothing() {
                     stripes: 1 + (dice(16) % 16) as u8,
                     rate_bytes_per_s: dice(u64::MAX),
                     deadline: Duration::from_millis(dice(4_000) % 100_000),
+                    passes_on: dice(4).checked_sub(1).map(|_| 0),
                     version: dice(1 << 20) as u32,
                     feeds: vec![Feed { stripe: 0, parent: dice(4), backups: vec![dice(4), dice(4)] }],
                 }),

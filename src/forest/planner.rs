@@ -466,6 +466,7 @@ impl<P: WirePeer> Planner<P> {
                 stripes: self.config.facts.stripes,
                 rate_bytes_per_s: self.config.facts.rate_bytes_per_s,
                 deadline: self.config.facts.deadline,
+                passes_on: self.plan.passes_on(to),
                 version: self.version,
                 feeds: feeds.collect(),
             });

@@ -6,6 +6,7 @@ mod feeds;
 mod keyframes;
 mod load;
 mod media;
+mod queries;
 mod repair;
 mod seals;
 mod silence;
@@ -153,6 +154,8 @@ pub struct Relay<P: WirePeer> {
     banned: Vec<P>,
     accused_at: Option<Instant>,
     refused_at: Instant,
+    /// The stripe that the plan wants it to pass on.
+    passes_on: Option<u8>,
     peers: BTreeMap<P, Peer>,
     tracks: BTreeMap<u8, Box<Track<P>>>,
     /// What the application wants: whole tracks, and tracks of which it wants the keyframes.
@@ -283,6 +286,7 @@ impl<P: WirePeer> Relay<P> {
             banned: Vec::new(),
             accused_at: None,
             refused_at: Instant::ZERO,
+            passes_on: None,
             peers: BTreeMap::new(),
             tracks: BTreeMap::new(),
             wants: Interest::default(),
@@ -511,11 +515,6 @@ impl<P: WirePeer> Relay<P> {
         self.take_notice(notice, now, actions);
     }
 
-    /// What the node may spend on others, in bytes a second.
-    pub fn upload_bytes_per_s(&self) -> u64 {
-        self.config.upload_bytes_per_s
-    }
-
     /// At the source: how much is sent of the next frames, parity included, in percent: from 100 to 300.
     pub fn set_redundancy(&mut self, percent: u16) {
         self.redundancy_percent = percent.clamp(100, 300);
@@ -533,11 +532,6 @@ impl<P: WirePeer> Relay<P> {
         self.shared_upload.is_some()
     }
 
-    /// Whether anybody is fed here.
-    pub fn has_children(&self) -> bool {
-        self.stripes.iter().any(|stripe| !stripe.children.is_empty())
-    }
-
     /// Says goodbye to everybody, and releases all links. The relay is of no use afterwards.
     pub fn leave(&mut self, actions: &mut Vec<RelayAction<P>>) {
         let mut told: Vec<P> = self.peers.keys().copied().collect();
@@ -551,39 +545,6 @@ impl<P: WirePeer> Relay<P> {
             actions.push(RelayAction::Release(peer));
         }
         self.stripes.clear();
-    }
-
-    /// Counters and sizes.
-    pub fn stats(&self, now: Instant) -> LivestreamStats {
-        let mut stats = self.stats;
-        stats.stripes = self.stripes.len() as u64;
-        stats.stripes_fed = self.stripes.iter().filter(|stripe| stripe.parent.is_some()).count() as u64;
-        stats.depth_max = self.stripes.iter().map(|stripe| stripe.path.len()).max().unwrap_or(0) as u64;
-        stats.children = self.children_count() as u64;
-        stats.retained_bytes = self.tracks.values().map(|track| track.log.bytes() as u64).sum();
-        stats.duration_us = self.active_since.map_or(0, |since| (now - since).as_micros() as u64);
-        stats
-    }
-
-    /// The state of the stream as this node knows it.
-    pub fn notice(&self) -> StreamNotice {
-        self.notice
-    }
-
-    /// What the stream is; `None` at a viewer before its plan came.
-    pub fn facts(&self) -> Option<&StreamFacts> {
-        self.facts.as_ref()
-    }
-
-    /// The peers that feed this node, stripe by stripe; `None` for a stripe without a parent. Empty before the plan came.
-    pub fn parents(&self) -> impl Iterator<Item = Option<P>> + '_ {
-        self.stripes.iter().map(|stripe| stripe.parent)
-    }
-
-    /// The peers that this node feeds in a stripe, those first who feed most themselves. Empty if there is no such stripe.
-    pub fn children(&self, stripe: u8) -> impl Iterator<Item = P> + '_ {
-        let stripe = self.stripes.get(usize::from(stripe));
-        stripe.into_iter().flat_map(|stripe| stripe.children.iter().map(|child| child.peer))
     }
 
     fn is_source(&self) -> bool {

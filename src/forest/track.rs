@@ -24,6 +24,8 @@ pub(super) struct TrackLog {
     floor: u64,
     /// One past the newest chunk known of.
     end: u64,
+    /// Frames below are thinned, but for those that will never be whole.
+    thinned: u64,
     bytes: usize,
     bytes_max: usize,
     /// Chunks that parity gave, in their order, and how long they are. Once their frame was delivered they are not kept: what came
@@ -51,8 +53,16 @@ struct Frame {
     reed_solomon: bool,
     /// It was delivered, or given up.
     settled: bool,
-    /// Empty: it can be rebuilt.
-    chunks: Box<[Option<Bytes>]>,
+    chunks: Chunks,
+}
+
+/// The chunks of a frame.
+#[derive(Debug)]
+enum Chunks {
+    /// By their index. Empty: it can be rebuilt.
+    All(Box<[Option<Bytes>]>),
+    /// Of a frame that is done with here, those that others get from this node, with their index; and how many there were.
+    Few(Box<[(u8, Bytes)]>, u8),
 }
 
 /// What became of a chunk.
@@ -105,6 +115,7 @@ impl TrackLog {
             frames: VecDeque::new(),
             floor: 0,
             end: 0,
+            thinned: 0,
             bytes: 0,
             bytes_max,
             rebuilt: Vec::new(),
@@ -152,13 +163,13 @@ impl TrackLog {
         Some(Held::Rebuildable { bytes: self.rebuilt[at].1 })
     }
 
+    /// Whether the chunk has come, or is not needed any more.
     pub(super) fn holds(&self, number: u64) -> bool {
-        self.slot(number).is_some()
+        self.frame_of(number).is_some_and(|at| self.frames[at].has(number))
     }
 
     fn slot(&self, number: u64) -> Option<&Bytes> {
-        let frame = &self.frames[self.frame_of(number)?];
-        frame.chunks[(number - frame.first) as usize].as_ref()
+        self.frames[self.frame_of(number)?].slot(number)
     }
 
     /// Whether the frame of `number` is known and done with: nothing of it is worth asking for.
@@ -210,7 +221,9 @@ impl TrackLog {
             self.frames.insert(at, Frame::new(first, chunk, deadline_ms));
         }
         let frame = &mut self.frames[at];
-        let slot = &mut frame.chunks[usize::from(chunk.index)];
+        let Some(slot) = frame.chunks.all_mut().map(|chunks| &mut chunks[usize::from(chunk.index)]) else {
+            return Inserted::Duplicate;
+        };
         if slot.is_some() {
             return Inserted::Duplicate;
         }
@@ -238,9 +251,10 @@ impl TrackLog {
     fn release(&mut self, at: usize) {
         let frame = &mut self.frames[at];
         let from = self.rebuilt.partition_point(|&(number, _)| number < frame.first);
-        let end = frame.end();
+        let (first, end) = (frame.first, frame.end());
+        let Some(chunks) = frame.chunks.all_mut() else { return };
         for &(number, bytes) in self.rebuilt[from..].iter().take_while(|&&(number, _)| number < end) {
-            frame.chunks[(number - frame.first) as usize] = Some(Bytes::new());
+            chunks[(number - first) as usize] = Some(Bytes::new());
             self.bytes -= bytes as usize;
         }
     }
@@ -256,30 +270,30 @@ impl TrackLog {
     /// The chunks of the frame of `number`, if it lacks data but parity came: to be rebuilt.
     pub(super) fn rebuildable(&self, number: u64) -> Option<Rebuildable<'_>> {
         let frame = &self.frames[self.frame_of(number)?];
-        let spare = frame.chunks.iter().skip(usize::from(frame.data)).flatten().count();
-        if frame.is_complete() || spare == 0 { None } else { Some(frame.rebuildable()) }
+        let frame = frame.rebuildable().filter(|_| !frame.is_complete())?;
+        frame.chunks.iter().skip(usize::from(frame.data)).any(Option::is_some).then_some(frame)
     }
 
     /// The chunks of the frame of `number`: what was rebuilt before can be again.
     pub(super) fn rebuildable_again(&self, number: u64) -> Option<Rebuildable<'_>> {
-        Some(self.frames[self.frame_of(number)?].rebuildable())
+        self.frames[self.frame_of(number)?].rebuildable()
     }
 
     /// Whether the frame of `number` can do without it, if what is neither here nor `lost` comes; `None` if it can't, or if
     /// nothing is known of the frame.
     pub(super) fn is_spare(&self, number: u64, lost: impl Fn(u64) -> bool) -> Option<Spare> {
         let frame = &self.frames[self.frame_of(number)?];
+        let chunks = frame.chunks.all()?;
         let (data, index) = (usize::from(frame.data), (number - frame.first) as usize);
-        let parity = frame.chunks.len() - data;
+        let parity = chunks.len() - data;
         if parity == 0 {
             return None;
         }
         let class = |index: usize| if index < data { index % parity } else { index - data };
         let together = |other: usize| frame.reed_solomon || class(other) == class(index);
-        let lacks = |other: usize| {
-            other == index || frame.chunks[other].is_none() && lost(frame.first + other as u64)
-        };
-        let lost = (0..frame.chunks.len()).filter(|&other| together(other) && lacks(other)).count();
+        let lacks =
+            |other: usize| other == index || chunks[other].is_none() && lost(frame.first + other as u64);
+        let lost = (0..chunks.len()).filter(|&other| together(other) && lacks(other)).count();
         let spare = if frame.reed_solomon { parity } else { 1 };
         let kind = if index < data { Spare::Data } else { Spare::Parity };
         (lost <= spare).then_some(kind)
@@ -290,7 +304,8 @@ impl TrackLog {
         let from = self.frames.partition_point(|frame| frame.end() <= range.start);
         let frames = self.frames.range(from..).take_while(move |frame| frame.first < range.end);
         frames.filter(|frame| !frame.settled && !frame.is_complete()).flat_map(|frame| {
-            let data = frame.chunks.iter().take(usize::from(frame.data)).enumerate();
+            let data =
+                frame.chunks.all().unwrap_or_default().iter().take(usize::from(frame.data)).enumerate();
             data.filter(|(_, chunk)| chunk.is_none()).map(|(index, _)| frame.first + index as u64)
         })
     }
@@ -328,7 +343,7 @@ impl TrackLog {
             keyframe: frame.keyframe,
             captured_ms: frame.captured_ms,
             deadline_ms: frame.deadline_ms,
-            chunks: frame.chunks.iter().take(usize::from(frame.data)).flatten().cloned().collect(),
+            chunks: frame.data_chunks().cloned().collect(),
         };
         self.release(at);
         let skips = self.cursor.is_none() || keyframes_only;
@@ -403,7 +418,7 @@ impl TrackLog {
             if !old && !full {
                 break;
             }
-            self.bytes -= frame.chunks.iter().flatten().map(Bytes::len).sum::<usize>();
+            self.bytes -= frame.chunks.bytes();
             self.floor = frame.end();
             self.frames.pop_front();
         }
@@ -412,6 +427,32 @@ impl TrackLog {
         }
         if self.rebuilt.first().is_some_and(|&(number, _)| number < self.floor) {
             self.rebuilt.retain(|&(number, _)| number >= self.floor);
+        }
+    }
+
+    /// Of frames captured before `whole_from_ms` that are done with here, keeps those chunks only that others get from this
+    /// node; of keyframes all.
+    pub(super) fn thin(&mut self, whole_from_ms: u64, keeps: impl Fn(u64) -> bool) {
+        let Some(cursor) = self.cursor else { return };
+        for at in self.place(|frame| frame.end() <= self.thinned)..self.frames.len() {
+            let frame = &mut self.frames[at];
+            let is_done = frame.settled || frame.sequence < cursor;
+            if !is_done || u64::from(frame.captured_ms) >= whole_from_ms {
+                break;
+            }
+            self.thinned = frame.end();
+            // What is missing may still come, what was rebuilt needs the others, and whoever comes begins with a keyframe.
+            let is_plain = frame.missing == 0 && !frame.keyframe;
+            let chunks = frame.chunks.all().filter(|_| is_plain).unwrap_or_default();
+            let here = chunks.iter().enumerate().filter_map(|(index, chunk)| Some((index, chunk.as_ref()?)));
+            let kept: Vec<_> = here.filter(|&(index, _)| keeps(frame.first + index as u64)).collect();
+            if chunks.is_empty() || kept.iter().any(|(_, chunk)| chunk.is_empty()) {
+                continue;
+            }
+            let kept = kept.into_iter().map(|(index, chunk)| (index as u8, chunk.clone())).collect();
+            let kept = Chunks::Few(kept, chunks.len() as u8);
+            self.bytes -= frame.chunks.bytes() - kept.bytes();
+            frame.chunks = kept;
         }
     }
 
@@ -511,7 +552,9 @@ impl Frame {
             keyframe: chunk.keyframe,
             reed_solomon: chunk.reed_solomon,
             settled: false,
-            chunks: vec![None; usize::from(chunk.data) + usize::from(chunk.parity)].into_boxed_slice(),
+            chunks: Chunks::All(
+                vec![None; usize::from(chunk.data) + usize::from(chunk.parity)].into_boxed_slice(),
+            ),
         }
     }
 
@@ -519,13 +562,29 @@ impl Frame {
         self.first + self.chunks.len() as u64
     }
 
-    fn rebuildable(&self) -> Rebuildable<'_> {
-        Rebuildable {
-            first: self.first,
-            data: self.data,
-            reed_solomon: self.reed_solomon,
-            chunks: &self.chunks,
+    /// Whether the chunk has come, or is not needed any more.
+    fn has(&self, number: u64) -> bool {
+        self.chunks.all().is_none_or(|chunks| chunks[(number - self.first) as usize].is_some())
+    }
+
+    fn slot(&self, number: u64) -> Option<&Bytes> {
+        let index = (number - self.first) as usize;
+        match &self.chunks {
+            Chunks::All(chunks) => chunks[index].as_ref(),
+            Chunks::Few(kept, _) => {
+                kept.iter().find(|&&(kept, _)| usize::from(kept) == index).map(|(_, chunk)| chunk)
+            }
         }
+    }
+
+    /// What came of its data.
+    fn data_chunks(&self) -> impl Iterator<Item = &Bytes> {
+        self.chunks.all().unwrap_or_default().iter().take(usize::from(self.data)).flatten()
+    }
+
+    fn rebuildable(&self) -> Option<Rebuildable<'_>> {
+        let (first, data, reed_solomon) = (self.first, self.data, self.reed_solomon);
+        self.chunks.all().map(|chunks| Rebuildable { first, data, reed_solomon, chunks })
     }
 
     fn is_complete(&self) -> bool {
@@ -542,5 +601,36 @@ impl Frame {
             && self.data == chunk.data
             && self.chunks.len() == usize::from(chunk.data) + usize::from(chunk.parity)
             && self.keyframe == chunk.keyframe
+    }
+}
+
+impl Chunks {
+    /// All of them, unless only few are kept.
+    fn all(&self) -> Option<&[Option<Bytes>]> {
+        match self {
+            Self::All(chunks) => Some(chunks),
+            Self::Few(..) => None,
+        }
+    }
+
+    fn all_mut(&mut self) -> Option<&mut [Option<Bytes>]> {
+        match self {
+            Self::All(chunks) => Some(chunks),
+            Self::Few(..) => None,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::All(chunks) => chunks.len(),
+            Self::Few(_, count) => usize::from(*count),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::All(chunks) => chunks.iter().flatten().map(Bytes::len).sum(),
+            Self::Few(kept, _) => kept.iter().map(|(_, chunk)| chunk.len()).sum(),
+        }
     }
 }

@@ -142,6 +142,8 @@ pub struct Plan<P> {
     pub rate_bytes_per_s: u64,
     /// How long after its capture a frame is of use.
     pub deadline: Duration,
+    /// The stripe that the viewer is to pass on, if any: of the others it need not keep what is old.
+    pub passes_on: Option<u8>,
     /// Rises with every plan for this viewer: older ones are ignored.
     pub version: u32,
     /// Who feeds the viewer; stripes that are not named stay as they are.
@@ -478,6 +480,7 @@ fn put_plan<P: WirePeer>(out: &mut impl Put, plan: &Plan<P>) {
     plan.source.encode(out);
     out.put(&plan.epoch.0.to_le_bytes());
     out.put_u8(plan.stripes);
+    out.put_u8(plan.passes_on.map_or(0, |stripe| stripe + 1));
     out.put_varint(plan.rate_bytes_per_s);
     out.put_varint(u64::try_from(plan.deadline.as_millis()).unwrap_or(u64::MAX));
     out.put_varint(u64::from(plan.version));
@@ -494,6 +497,7 @@ fn read_plan<P: WirePeer>(reader: &mut Reader<'_>) -> Result<Plan<P>, WireError>
         source: P::decode(reader)?,
         epoch: Epoch(reader.u32()?),
         stripes: reader.u8()?,
+        passes_on: reader.u8()?.checked_sub(1),
         rate_bytes_per_s: reader.varint()?,
         deadline: Duration::from_millis(u64::from(read_u32_varint(reader)?)),
         version: read_u32_varint(reader)?,
@@ -505,8 +509,8 @@ fn read_plan<P: WirePeer>(reader: &mut Reader<'_>) -> Result<Plan<P>, WireError>
             })
         })?,
     };
-    let sound =
-        (1..=STRIPES_MAX).contains(&plan.stripes) && plan.feeds.iter().all(|feed| feed.stripe < plan.stripes);
+    let mut named = plan.feeds.iter().map(|feed| feed.stripe).chain(plan.passes_on);
+    let sound = (1..=STRIPES_MAX).contains(&plan.stripes) && named.all(|stripe| stripe < plan.stripes);
     if sound { Ok(plan) } else { Err(WireError::Range) }
 }
 

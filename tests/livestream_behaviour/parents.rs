@@ -320,6 +320,7 @@ fn who_is_refused_goes_where_it_is_sent() {
             stripes: 1,
             rate_bytes_per_s: RATE,
             deadline: Duration::from_secs(2),
+            passes_on: None,
             version: 1,
             feeds: vec![Feed { stripe: 0, parent: PARENT, backups: vec![BACKUP] }],
         }),

@@ -338,3 +338,19 @@ fn who_forges_as_two_of_its_children_say_has_none_any_more() {
     run(&mut planner, 12_000);
     assert_eq!((children(&planner, relay).len(), planner.plan().slots(relay)), (0, 0));
 }
+
+#[test]
+fn viewers_are_told_what_they_pass_on() {
+    let mut planner = planner();
+    let mut actions: Vec<_> =
+        (1..=4).flat_map(|viewer| watch(&mut planner, viewer, RATE * 12 / 10, 0)).collect();
+    actions.extend(run(&mut planner, 200));
+    for viewer in 1..=4 {
+        let told = actions.iter().find_map(|action| match &action.message {
+            ForestMessage::Plan(plan) if action.to == viewer => Some(plan.passes_on),
+            _ => None,
+        });
+        assert!(told.flatten().is_some());
+        assert_eq!(told, Some(planner.plan().colour(viewer)));
+    }
+}

@@ -137,6 +137,11 @@ impl<P: WirePeer> Trees<P> {
         ask!(self, plan => plan.parent(viewer, stripe))
     }
 
+    /// The stripe that `viewer` is to pass on, where each has one of its own.
+    pub(super) fn passes_on(&self, viewer: P) -> Option<u8> {
+        self.helpers.as_ref().map_or_else(|| self.forest.colour(viewer), |_| None)
+    }
+
     pub(super) fn backups(&self, viewer: P, stripe: u8) -> SmallVec<[P; 2]> {
         ask!(self, plan => plan.backups(viewer, stripe))
     }

@@ -17,6 +17,9 @@ const STALL: Duration = Duration::from_millis(250);
 /// Who has just come is sure to have its first picture after this time.
 const FETCH: Duration = Duration::from_millis(500);
 
+/// Frames are kept whole for so long, and at least for a quarter of the deadline: then only what others get from here is.
+const WHOLE: Duration = Duration::from_millis(750);
+
 /// Nothing is given up before the source's clock is known, which is looked at this often.
 const CLOCK_WAIT: Duration = Duration::from_millis(100);
 
@@ -123,10 +126,26 @@ impl<P: WirePeer> Relay<P> {
     /// Lets go of frames that neither repair nor late joiners need any more: of those, some are still fetching the group
     /// before.
     pub(super) fn trim(&mut self, id: u8, now: Instant) {
-        let keep = self.facts.map_or(Duration::ZERO, |facts| facts.deadline) + FETCH;
-        let keep_from_ms = self.stream_ms(now).saturating_sub(keep.as_millis() as u64);
-        if let Some(track) = self.tracks.get_mut(&id) {
-            track.log.trim(keep_from_ms);
+        let deadline = self.facts.map_or(Duration::ZERO, |facts| facts.deadline);
+        let keep = deadline + FETCH;
+        let now_ms = self.stream_ms(now);
+        let stripes = self.stripes.len().max(1) as u64;
+        let passed_on = self.passed_on();
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        track.log.trim(now_ms.saturating_sub(keep.as_millis() as u64));
+        if let Some(passed_on) = passed_on {
+            let whole = WHOLE.max(deadline / 4).as_millis() as u64;
+            track.log.thin(now_ms.saturating_sub(whole), |number| passed_on >> (number % stripes) & 1 == 1);
         }
+    }
+
+    /// The stripes of which others get what is old from here: those that this node passes on, or is to. `None`: all.
+    fn passed_on(&self) -> Option<u16> {
+        if self.is_source() || self.is_shared() || !self.knows_clock() {
+            return None;
+        }
+        let planned = self.passes_on.map_or(0, |stripe| 1 << stripe);
+        let fed = self.stripes.iter().enumerate().filter(|(_, stripe)| !stripe.children.is_empty());
+        Some(fed.fold(planned, |all, (index, _)| all | 1 << index))
     }
 }

@@ -55,6 +55,7 @@ impl<P: WirePeer> Relay<P> {
         } else {
             self.facts = Some(facts);
         }
+        self.passes_on = plan.passes_on;
         let is_shared = self.is_shared();
         let mut asked: SmallVec<[(P, u16); 8]> = SmallVec::new();
         let mut called: SmallVec<[(P, u16); 8]> = SmallVec::new();

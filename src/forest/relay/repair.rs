@@ -419,13 +419,18 @@ impl<P: WirePeer> Relay<P> {
         spare == Spare::Parity || spare == Spare::Data && !awaited && in_time
     }
 
-    /// Who is asked for a chunk: the stripe's parent first, then the others in turn. For history, those who have it.
+    /// Who is asked for a chunk: the stripe's parent first, then the others in turn. For history, of those who have it.
     fn holder(&self, track: u8, number: u64, missing: Missing) -> Option<P> {
         let stripe = self.stripe_of(number);
         let tries = missing.tries;
         if let Some(track) = self.tracks.get(&track).filter(|_| missing.history) {
             let feeds = |peer: &P| self.stripes.iter().any(|stripe| stripe.parent == Some(*peer));
             let holders: SmallVec<[P; 4]> = track.holders.iter().copied().filter(feeds).collect();
+            // What is old the others may keep no more.
+            let own = self.stripes.get(stripe).and_then(|stripe| stripe.parent);
+            if let Some(own) = own.filter(|own| tries % 2 == 0 && holders.contains(own)) {
+                return Some(own);
+            }
             if !holders.is_empty() {
                 return Some(holders[(stripe + usize::from(tries)) % holders.len()]);
             }

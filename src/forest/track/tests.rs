@@ -448,6 +448,8 @@ impl Model {
 enum Step {
     Chunk(prop::sample::Index),
     Wait(u64),
+    /// What is older than this is kept in part.
+    Thin(u64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -455,6 +457,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => any::<prop::sample::Index>().prop_map(Step::Chunk),
         1 => (0u64..60).prop_map(Step::Wait),
+        1 => (0u64..200).prop_map(Step::Thin),
     ];
     prop::collection::vec(step, 0..90)
 }
@@ -489,6 +492,7 @@ proptest! {
                     now += ms;
                     model.expire(&frames, now, in_order);
                 }
+                Step::Thin(age) => log.thin(now.saturating_sub(age), |number| number % 3 == 0),
             }
             seen.extend(drain(&mut log, in_order).into_iter().map(Seen::Frame));
             let mut rounds = 0;
@@ -562,4 +566,72 @@ fn what_parity_gave_is_let_go_of_once_it_is_delivered() {
     log.trim(10_000);
     assert_eq!((log.floor(), log.bytes()), (4, 30));
     assert!(log.rebuilt.is_empty() && log.get(1).is_none());
+}
+
+#[test]
+fn of_old_frames_only_what_others_get_from_here_is_kept() {
+    // Chunks 0; 1 to 3; 4 to 7; 8 and 9; 10 to 12; 13 and 14; 15 and 16.
+    let frames = frames(&[(true, 1), (false, 3), (false, 4), (false, 2), (false, 3), (false, 2), (true, 2)]);
+    let keeps = |number: u64| number % 4 == 2;
+    let mut log = log();
+    for frame in &frames {
+        for index in 0..frame.data {
+            // The fourth frame lacks its end, and is given up.
+            if (frame.sequence, index) != (3, 1) {
+                insert(&mut log, frame, index);
+            }
+        }
+    }
+    log.thin(u64::MAX, keeps);
+    assert_eq!(log.bytes(), 160, "nothing was delivered yet");
+    assert_eq!(drain(&mut log, true), [0, 1, 2]);
+    log.thin(u64::from(GAP_MS) * 2, keeps);
+    assert_eq!(
+        log.bytes(),
+        140,
+        "the keyframe is kept whole, of the next one chunk of three, and the third is young"
+    );
+    assert!(log.get(1).is_none() && log.get(2).unwrap().here() == Some(&encoded(2)));
+    assert!(log.get(0).is_some() && log.get(4).is_some());
+
+    // What was let go of is not missed, and is not new when it comes again.
+    assert!(log.holds(1) && log.is_settled(1) && log.holes(0..4).next().is_none());
+    assert_eq!(insert(&mut log, &frames[1], 0), Inserted::Duplicate);
+    assert!(log.rebuildable(1).is_none() && log.rebuildable_again(1).is_none());
+    assert_eq!((log.group(), log.newest_keyframe_ms()), (Some(15), Some(6 * GAP_MS)));
+
+    // The rest waits for the fourth frame, which stays as it is: what it lacks may still come.
+    log.thin(u64::MAX, keeps);
+    assert_eq!(log.bytes(), 110);
+    assert_eq!(expire(&mut log, frames[3].use_by_ms()), [3..4]);
+    assert_eq!(drain(&mut log, true), [4, 5, 6]);
+    log.thin(u64::MAX, keeps);
+    assert_eq!(log.bytes(), 80, "chunks 0, 2, 6, 8, 10, 14, 15 and 16");
+    assert_eq!(insert(&mut log, &frames[3], 1), Inserted::New);
+    assert_eq!(insert(&mut log, &frames[3], 0), Inserted::Duplicate);
+    log.trim(u64::MAX);
+    assert_eq!((log.floor(), log.bytes()), (15, 20));
+}
+
+#[test]
+fn a_frame_stays_whole_if_what_parity_gave_of_it_is_to_be_given_again() {
+    let frame = Planned { sequence: 1, first: 1, data: 3, parity: 1, keyframe: false, deadline_ms: None };
+    let mut log = log();
+    insert(&mut log, &Planned { sequence: 0, first: 0, data: 1, parity: 0, keyframe: true, ..frame }, 0);
+    for index in [0, 2, 3] {
+        insert(&mut log, &frame, index);
+    }
+    assert_eq!(log.insert_rebuilt(&frame.chunk(1), encoded(2), DEADLINE_MS), Inserted::New);
+    assert_eq!(drain(&mut log, true), [0, 1]);
+    log.thin(u64::MAX, |number| number == 2);
+    assert!(log.rebuildable_again(2).is_some() && log.bytes() == 40);
+
+    let next = Planned { sequence: 2, first: 5, ..frame };
+    for index in [0, 2, 3] {
+        insert(&mut log, &next, index);
+    }
+    assert_eq!(log.insert_rebuilt(&next.chunk(1), encoded(6), DEADLINE_MS), Inserted::New);
+    assert_eq!(drain(&mut log, true), [2]);
+    log.thin(u64::MAX, |number| number == 5);
+    assert_eq!((log.bytes(), log.get(5).unwrap().bytes()), (50, 10), "here nobody asks for it");
 }

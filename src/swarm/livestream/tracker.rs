@@ -75,6 +75,7 @@ impl<P: WirePeer> Livestream<P> {
                 stripes: facts.stripes,
                 rate_bytes_per_s: facts.rate_bytes_per_s,
                 deadline: facts.deadline,
+                passes_on: None,
                 version: 0,
                 feeds: Vec::new(),
             });
