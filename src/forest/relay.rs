@@ -435,13 +435,6 @@ impl<P: WirePeer> Relay<P> {
         was_child
     }
 
-    /// What the link's round trip was measured to be. Nothing happens if the peer neither feeds nor is fed.
-    pub fn set_rtt(&mut self, peer: P, rtt: Duration) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.set_rtt(rtt);
-        }
-    }
-
     /// What the application wants from now on: fewer tracks at once, more from their next keyframes. Nothing at first.
     pub fn set_interest(&mut self, wants: Interest, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         if self.wants == wants {

@@ -151,6 +151,8 @@ impl<P: WirePeer> Relay<P> {
         self.note_published(publish.payload.len(), now);
         let bodies: Vec<Bytes> = bodies.into_iter().chain(parity).collect();
         let mut seal = self.seal(&head, &bodies, publish.payload.len()).into_iter();
+        let begin = actions.len();
+        let mut stripes = Vec::new();
         for (index, body) in bodies.into_iter().enumerate() {
             let seal = seal.next().unwrap_or_default();
             let chunk =
@@ -159,9 +161,15 @@ impl<P: WirePeer> Relay<P> {
             self.keep(&chunk, frame.clone(), facts.deadline);
             if index < held_from {
                 self.pass_on(&chunk, &frame, None, Late::No, now, actions);
+                if self.is_shared() {
+                    stripes.resize(actions.len() - begin, self.stripe_of(chunk.number));
+                }
             } else {
                 self.held_back.push((chunk, frame));
             }
+        }
+        if self.is_shared() && head.data > 1 {
+            self.order_copies(actions, begin, &stripes);
         }
         if let Some(track) = self.tracks.get_mut(&publish.track) {
             track.log.skip_delivery();
