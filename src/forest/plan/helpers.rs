@@ -285,7 +285,10 @@ impl<P: WirePeer> HelperPlan<P> {
         // Those who are turned to are not all the same. Whoever has nothing to spare still gives a little for a while; the source
         // alone could not feed all who have lost their parent.
         let turn = |peer: P| mix(peer.digest() ^ mix(viewer.digest() ^ u64::from(stripe)));
-        helpers.sort_by_key(|&(&peer, helper)| (Reverse(spare(peer, helper.upload).clamp(0, 2)), turn(peer)));
+        helpers.sort_by_key(|&(&peer, helper)| {
+            let is_near = helper.parents.get(place) == Some(&self.root);
+            (Reverse(spare(peer, helper.upload).clamp(0, 2)), !is_near, turn(peer))
+        });
         let mut backups: SmallVec<[P; 2]> =
             helpers.iter().map(|&(&peer, _)| peer).take(BACKUPS_MAX).collect();
         if parent != Some(self.root) {

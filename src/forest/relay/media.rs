@@ -566,6 +566,7 @@ impl<P: WirePeer> Relay<P> {
         if self.is_shared() {
             self.miss_passed_over(index, chunk, now);
             self.expect_rest(chunk, now);
+            self.expect_next(index, chunk, now);
         }
         // Of a track of which only keyframes are wanted, gaps are no news.
         if chunk.number == next || !self.subtree_wants(index, chunk.track) {

@@ -9,6 +9,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::keyframes::PICTURE_PATIENCE;
 use super::media::key_of;
+use super::silence::ACTIVE;
 use super::{Missing, PassedLate, Peer, RTT_GUESS, Relay, RelayAction, bit};
 use crate::forest::track::Spare;
 use crate::io::Class;
@@ -288,6 +289,19 @@ impl<P: WirePeer> Relay<P> {
         }
     }
 
+    /// Of a group: who passes on what the source sends does not wait for its next chunk to see that one was lost.
+    pub(super) fn expect_next(&mut self, index: usize, chunk: &Chunk, now: Instant) {
+        let stripe = &self.stripes[index];
+        let relays = stripe.parent == Some(self.source) && !stripe.children.is_empty();
+        let is_steady = stripe.deviation_us < stripe.interval_us / 2;
+        if !relays || !is_steady || stripe.candidate.is_some() || self.notice.state != ACTIVE {
+            return;
+        }
+        let usual = Duration::from_micros((stripe.interval_us + stripe.deviation_us * 2).into());
+        let next = chunk.number + self.stripes.len() as u64;
+        self.miss_from(chunk.track, next, false, now + usual + LATENESS);
+    }
+
     /// Whether somebody was asked for the chunk.
     pub(super) fn is_asked_for(&self, track: u8, number: u64) -> bool {
         self.missing.get(&(track, number)).is_some_and(|missing| missing.history || missing.tries > 0)
@@ -345,9 +359,11 @@ impl<P: WirePeer> Relay<P> {
             let Some(missing) = self.missing.get(&(track, number)).copied() else { continue };
             let Some(state) = self.tracks.get(&track) else { continue };
             let use_by = state.log.use_by_ms(number);
+            // What was only foreseen is asked for once.
+            let unseen = missing.tries > 0 && use_by.is_none() && number >= state.log.end();
             let late = !missing.history && use_by.is_some_and(|at| at <= now_ms);
             let hopeless = missing.history && missing.tries >= TRIES_MAX && state.log.has_started();
-            if late || hopeless || state.log.is_settled(number) {
+            if late || hopeless || unseen && !missing.history || state.log.is_settled(number) {
                 self.found(track, number);
                 continue;
             }
@@ -431,6 +447,13 @@ impl<P: WirePeer> Relay<P> {
             }
         }
         let own = self.stripes.get(stripe)?.parent;
+        if tries == 0 && own != Some(self.source) {
+            // What did not reach the parent either is sooner had from somebody whom another feeds.
+            let beside = self.beside(stripe, own);
+            if beside.is_some() {
+                return beside;
+            }
+        }
         if self.is_shared() && matches!(tries, 0 | 4 | 6 | 8) {
             // All receive the same at about the same time, and an answer from nearby is soon there.
             let parents = self.stripes.iter().filter_map(|stripe| stripe.parent);
@@ -456,6 +479,19 @@ impl<P: WirePeer> Relay<P> {
             }
         }
         if parents.is_empty() { None } else { Some(parents[usize::from(tries) % parents.len()]) }
+    }
+
+    /// In a group, the nearest of the parents who, as the plan says, has a stripe from elsewhere: if it is about as near as
+    /// `own`.
+    fn beside(&self, stripe: usize, own: Option<P>) -> Option<P> {
+        let own = own.filter(|_| self.is_shared())?;
+        let backups = &self.stripes.get(stripe)?.backups;
+        let rtt = |peer: P| self.peers.get(&peer).map_or(RTT_GUESS, Peer::rtt);
+        let parents = self.stripes.iter().filter_map(|stripe| stripe.parent);
+        let fits = parents.filter(|&peer| {
+            peer != own && peer != self.source && backups.contains(&peer) && !self.banned.contains(&peer)
+        });
+        fits.min_by_key(|&peer| rtt(peer)).filter(|&peer| rtt(peer) < rtt(own) + NEARER)
     }
 
     /// Asks for the next part of the history: at most at twice the rate of the stream, keyframes first by nature.

@@ -46,7 +46,7 @@ pub(super) struct Helped<P> {
 }
 
 /// What plans may be given of the upload, in percent; they use [`HELPER_USE_PERCENT`] of that.
-const GIVEN_PERCENT: u64 = 93;
+pub(super) const GIVEN_PERCENT: u64 = 93;
 
 /// Up to this use of its upload, in percent, a participant feeds all others itself.
 const MESH_PERCENT: u64 = 85;
@@ -209,6 +209,14 @@ pub(super) fn missing(demand: &Demand, share: &Share, options: &MediaOptions) ->
 pub(super) struct Helper<P> {
     pub(super) peer: P,
     pub(super) spare: u64,
+}
+
+/// Whether those who have anything to spare can give all that is needed now, in whole slots.
+pub(super) fn suffices<P: WirePeer>(helped: &[Helped<P>], helpers: &[Helper<P>]) -> bool {
+    let busy = helped.iter().filter(|helped| !helped.is_idle);
+    let Some(slot) = busy.clone().map(|helped| helped.slot).max() else { return true };
+    let able: u64 = helpers.iter().map(|helper| helper.spare / slot * slot).sum();
+    able >= busy.map(|helped| helped.need).sum()
 }
 
 /// What each participant gives to each track of others: who, whose, which, and how much, in bytes a second.
