@@ -236,7 +236,9 @@ pub(super) fn give<P: WirePeer>(
     }
     // Where there is more than enough, everybody gives less, not a few everything.
     let asked = if busy == 0 { spare } else { (busy + busy / 64).min(spare) };
-    let slot = helped.iter().map(|helped| helped.slot).max().unwrap_or(1).max(1);
+    // Places that are only held change nothing for those who need some now.
+    let counts = |helped: &&Helped<P>| busy == 0 || !helped.is_idle;
+    let slot = helped.iter().filter(counts).map(|helped| helped.slot).max().unwrap_or(1).max(1);
     // What a keyframe adds for a while follows from what is given alone, so nobody gives much more than others.
     let able = helpers.iter().filter(|helper| helper.spare >= slot).count().max(1) as u64;
     let even = (asked / able * EVEN_PERCENT / 100).next_multiple_of(slot);
