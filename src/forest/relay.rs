@@ -151,6 +151,8 @@ pub struct Relay<P: WirePeer> {
     refused: Option<P>,
     /// Peers that passed on forgeries: they are no parents any more.
     banned: Vec<P>,
+    /// When anything was heard of silent parents, in a group.
+    heard_of: Vec<(P, Instant)>,
     accused_at: Option<Instant>,
     refused_at: Instant,
     peers: BTreeMap<P, Peer>,
@@ -281,6 +283,7 @@ impl<P: WirePeer> Relay<P> {
             early: Vec::new(),
             refused: None,
             banned: Vec::new(),
+            heard_of: Vec::new(),
             accused_at: None,
             refused_at: Instant::ZERO,
             peers: BTreeMap::new(),

@@ -289,7 +289,7 @@ pub(super) fn give<P: WirePeer>(
 }
 
 /// How much more than others a helper gives, in percent of the average, unless there is no other way.
-const EVEN_PERCENT: u64 = 105;
+const EVEN_PERCENT: u64 = 100;
 
 #[cfg(test)]
 mod tests {
