@@ -8,6 +8,7 @@ mod load;
 mod media;
 mod repair;
 mod seals;
+mod serve;
 mod silence;
 mod state;
 #[cfg(test)]
@@ -179,6 +180,8 @@ pub struct Relay<P: WirePeer> {
     serve_budget: Option<Bucket>,
     /// How long answers take, queues at the other end included, smoothed.
     repair_time: Duration,
+    /// In a group: how much later than usual a chunk may be before it is missed.
+    lateness_us: u32,
     check_at: Option<Instant>,
     /// After a pause or the end: until when, and when next, what was lost last is looked for.
     settle_until: Instant,
@@ -303,6 +306,7 @@ impl<P: WirePeer> Relay<P> {
             repair_budget: None,
             serve_budget: None,
             repair_time: Duration::ZERO,
+            lateness_us: repair::LATENESS.as_micros() as u32,
             check_at: None,
             settle_until: now,
             settle_at: None,

@@ -80,7 +80,7 @@ const LAG_LOOKS: u8 = 3;
 const LAG_PART: u32 = 4;
 
 /// What is left of a peak is forgotten by this part with each chunk.
-const PEAK_DECAY: u32 = 4;
+const PEAK_DECAY: u32 = 8;
 
 /// From so many stripes on, upload is scarce.
 const STRIPES_SCARCE: usize = 12;

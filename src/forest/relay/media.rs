@@ -441,6 +441,9 @@ impl<P: WirePeer> Relay<P> {
             }
             Some(missing) => {
                 self.stats.chunks_repaired += 1;
+                if self.is_shared() {
+                    self.learn_lateness(self.stripe_of(chunk.number), from, missing, now);
+                }
                 if missing.tries > 0 {
                     let took = now - missing.asked;
                     self.repair_time = self.repair_time - self.repair_time / 8 + took / 8;

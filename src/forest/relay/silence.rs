@@ -51,8 +51,7 @@ impl<P: WirePeer> Relay<P> {
     /// Helpers of a group of which nothing has come for a while: of them it should be told when anything was heard of them.
     pub fn doubted(&self, now: Instant) -> impl Iterator<Item = P> + '_ {
         let due = self.check_at.is_some_and(|at| at <= now) && self.is_shared();
-        let silent =
-            self.stripes.iter().filter(move |stripe| due && now - stripe.heard >= stripe.doubt());
+        let silent = self.stripes.iter().filter(move |stripe| due && now - stripe.heard >= stripe.doubt());
         silent.filter_map(|stripe| stripe.parent).filter(|&parent| parent != self.source)
     }
 

@@ -59,7 +59,7 @@ const WIRE_PERCENT: u64 = 105;
 
 /// A source that others help has the bursts of its keyframes to send, too: what it gives, in percent of what all have to give on
 /// average.
-const HELPED_PERCENT: u64 = 103;
+const HELPED_PERCENT: u64 = 106;
 
 /// What a track takes on the wire for each receiver, but for what plans add, in bytes a second.
 pub(super) fn rate(track: MediaTrack, options: &MediaOptions) -> u64 {
@@ -289,7 +289,7 @@ pub(super) fn give<P: WirePeer>(
 }
 
 /// How much more than others a helper gives, in percent of the average, unless there is no other way.
-const EVEN_PERCENT: u64 = 100;
+const EVEN_PERCENT: u64 = 105;
 
 #[cfg(test)]
 mod tests {
