@@ -67,8 +67,8 @@ pub struct LinkConfig {
     /// default 1.1 s, which with `silence_min` finds a dead neighbour after 2 s in the median.
     pub ping_after: Duration,
     /// How long a neighbour that misses to give a promised sign of life must leave pings without an answer to count as
-    /// lost; the time adapts to the measured round-trip time between this and `silence_max`. Seven eighths of it are enough
-    /// if others get no answer either, and it is `silence_max` if one does. From 50 ms to 1 h; default 1.65 s: a host
+    /// lost; the time adapts to the measured round-trip time between this and `silence_max`. Thirteen sixteenths of it are
+    /// enough if others get no answer either, and it is `silence_max` if one does. From 50 ms to 1 h; default 1.65 s: a host
     /// may sleep for 1.4 s.
     pub suspicion_min: Duration,
     /// The least silence after which a neighbour counts as lost; the timeout adapts to the measured round-trip time

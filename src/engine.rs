@@ -2,6 +2,7 @@
 
 mod defence;
 mod group;
+mod joined;
 mod links;
 mod livestream;
 mod media;
@@ -35,7 +36,8 @@ use crate::swarm::{Guard, Swarm, SwarmActions, Topic, TopicOptions};
 use crate::time::Instant;
 use crate::wire::{self, ForestMessage, FrameReader, GroupMessage, MembershipMessage, Message, WirePeer};
 
-use outgoing::Outgoing;
+use joined::{Joined, Swarms};
+use outgoing::{Outgoing, Packed};
 use wakes::{Wake, Wakes};
 
 /// One node: any number of swarms over one set of links, one egress, one deadline.
@@ -48,7 +50,7 @@ pub struct Engine<P: WirePeer> {
     seed: Seed,
     now: Instant,
     links: Links<P>,
-    swarms: BTreeMap<SwarmTag, Box<Joined<P>>>,
+    swarms: Swarms<P>,
     /// Swarms joined so far: each gets randomness of its own.
     joins: u64,
     /// The least epoch for the next swarm that is joined: sequences begin again at 0, so a swarm that was left before must
@@ -65,6 +67,7 @@ pub struct Engine<P: WirePeer> {
     actions: SwarmActions<P>,
     actions_rush: Rush,
     packing: Vec<Outgoing<P>>,
+    packed: Option<Packed<P>>,
     reputation: Reputation<P>,
     /// Who has just been found to be refused.
     offenders: Vec<P>,
@@ -73,18 +76,6 @@ pub struct Engine<P: WirePeer> {
     prefixes: BTreeMap<P, u64>,
     health: LocalHealth,
     stats: EngineStats,
-}
-
-#[derive(Debug)]
-struct Joined<P: WirePeer> {
-    id: SwarmId,
-    swarm: Swarm<P>,
-    /// When it is woken: most inputs leave it as it is.
-    wake: Option<Instant>,
-    /// Its place among those that are.
-    place: u32,
-    /// The group whose livestream it is; the application knows nothing of it.
-    owner: Option<SwarmTag>,
 }
 
 /// What the host is to do with a connection.
@@ -126,7 +117,7 @@ impl<P: WirePeer> Engine<P> {
             seed,
             now,
             links: Links::new(),
-            swarms: BTreeMap::new(),
+            swarms: Swarms::new(),
             joins: 0,
             epoch_min: config.epoch,
             wakes: Wakes::default(),
@@ -138,6 +129,7 @@ impl<P: WirePeer> Engine<P> {
             actions: Vec::new(),
             actions_rush: Rush::default(),
             packing: Vec::new(),
+            packed: None,
             reputation: Reputation::new(),
             offenders: Vec::new(),
             blamed: Vec::new(),
@@ -199,10 +191,15 @@ impl<P: WirePeer> Engine<P> {
 
     /// The next thing that the host must do, or `None` when it has done all.
     pub fn poll_output(&mut self) -> Option<Output<P>> {
-        match self.connections.pop_front() {
-            Some(Change::Connect(peer)) => return Some(Output::Connect { peer }),
-            Some(Change::Disconnect(peer)) => return Some(Output::Disconnect { peer }),
-            None => {}
+        if let Some(change) = self.connections.pop_front() {
+            if self.connections.is_empty() {
+                // Rare.
+                self.connections = VecDeque::new();
+            }
+            return Some(match change {
+                Change::Connect(peer) => Output::Connect { peer },
+                Change::Disconnect(peer) => Output::Disconnect { peer },
+            });
         }
         if let Some(output) = self.poll_frame() {
             return Some(output);
@@ -598,7 +595,7 @@ impl<P: WirePeer> Engine<P> {
     // --- out ------------------------------------------------------------------------------------------------------
 
     fn send(&mut self, to: P, tag: SwarmTag, message: Message<P>, class: Class, now: Instant) {
-        self.enqueue(to, Outgoing::Message(tag, Box::new(message)), class, None, None, now);
+        self.enqueue(to, Outgoing::Message(tag, Arc::new(message)), class, None, None, now);
     }
 
     fn enqueue(
@@ -636,13 +633,18 @@ impl<P: WirePeer> Engine<P> {
     fn poll_frame(&mut self) -> Option<Output<P>> {
         loop {
             self.packing.clear();
-            match self.egress.poll(self.now, &mut self.packing)? {
+            let Some(transmit) = self.egress.poll(self.now, &mut self.packing) else {
+                self.packed = None;
+                return None;
+            };
+            match transmit {
                 Transmit::Closed { peer } => {
                     self.remove_link(&peer);
                     return Some(Output::Disconnect { peer });
                 }
                 Transmit::Frame { to, class, bytes } => {
-                    let Some(frame) = outgoing::pack(&mut self.packing, bytes, self.now) else { continue };
+                    let frame = outgoing::pack(&mut self.packing, bytes, self.now, &mut self.packed);
+                    let Some(frame) = frame else { continue };
                     // Sizes are upper bounds; the host gives credit back for what the frame really has.
                     self.egress.credit(to, (bytes - frame.len().min(bytes)) as u64);
                     self.stats.frames_sent += 1;

@@ -1,12 +1,11 @@
 //! One connected peer, as the engine sees it.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use crate::config::LinkConfig;
 use crate::id::PeerId;
-use crate::membership::Liveness;
+use crate::membership::{Liveness, MOMENT};
 use crate::table::Table;
 use crate::time::Instant;
 
@@ -22,45 +21,45 @@ pub(crate) struct Link {
     pub(crate) used: Instant,
     /// When something was last sent.
     pub(crate) sent: Instant,
-    /// The peer was promised signs of life.
-    pub(crate) promised: bool,
+    /// By when the peer was promised the next sign of life, and how often, or 0.
+    promised_by: Instant,
+    pub(crate) promised_tenths: u8,
     pub(crate) liveness: Liveness,
     /// When the peer was last told that a swarm is not joined here.
     pub(crate) disowned: Option<Instant>,
     budget: InboundBudget,
 }
 
-/// All links, each in a place that it keeps, and the peers' names, which are quick to search.
+/// All links, each in a place that it keeps.
 #[derive(Debug)]
 pub(crate) struct Links<P> {
-    places: BTreeMap<P, u32>,
-    links: Table<(P, Link)>,
+    links: Table<P, Link>,
 }
 
 impl<P: PeerId> Links<P> {
     pub(crate) const fn new() -> Self {
-        Self { places: BTreeMap::new(), links: Table::new() }
+        Self { links: Table::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        self.links.len()
     }
 
     pub(crate) fn contains_key(&self, peer: &P) -> bool {
-        self.places.contains_key(peer)
+        self.place(peer).is_some()
     }
 
     pub(crate) fn place(&self, peer: &P) -> Option<u32> {
-        self.places.get(peer).copied()
+        self.links.place(peer)
     }
 
     /// Whose link is in a place.
     pub(crate) fn peer_at(&self, place: u32) -> Option<P> {
-        self.links.get(place).map(|(peer, _)| *peer)
+        self.links.name(place)
     }
 
     pub(crate) fn at(&self, place: u32) -> Option<&Link> {
-        self.links.get(place).map(|(_, link)| link)
+        self.links.get(place)
     }
 
     pub(crate) fn get(&self, peer: &P) -> Option<&Link> {
@@ -69,26 +68,24 @@ impl<P: PeerId> Links<P> {
 
     pub(crate) fn get_mut(&mut self, peer: &P) -> Option<&mut Link> {
         let place = self.place(peer)?;
-        self.links.get_mut(place).map(|(_, link)| link)
+        self.links.get_mut(place)
     }
 
     /// Adds a link to a peer that has none.
     pub(crate) fn insert(&mut self, peer: P, link: Link) {
-        let place = self.links.insert((peer, link));
-        let before = self.places.insert(peer, place);
-        debug_assert!(before.is_none(), "two links to one peer");
+        self.links.insert(peer, link);
     }
 
     /// Forgets a link; returns where it was.
     pub(crate) fn remove(&mut self, peer: &P) -> Option<u32> {
-        let place = self.places.remove(peer)?;
+        let place = self.place(peer)?;
         self.links.remove(place);
         Some(place)
     }
 
     /// All links, in the order of their places.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&P, &Link)> {
-        self.links.iter().map(|(peer, link)| (peer, link))
+        self.links.iter()
     }
 }
 
@@ -114,11 +111,29 @@ impl Link {
             holders: 0,
             used: now,
             sent: Instant::ZERO,
-            promised: false,
+            promised_by: Instant::ZERO,
+            promised_tenths: 0,
             liveness: if patient { liveness.patient() } else { liveness },
             disowned: None,
             budget: InboundBudget::new(now),
         }
+    }
+
+    /// Whether what was last sent keeps the promise of a sign of life by the next turn, which is after `next`, too. The peer then
+    /// takes the promise for renewed.
+    pub(crate) fn stands_for_beat(&mut self, next: Duration, now: Instant) -> bool {
+        let renewed = self.promised_by + tenths(self.promised_tenths);
+        let stands =
+            self.promised_tenths > 0 && self.sent + MOMENT >= self.promised_by && renewed >= now + next;
+        if stands {
+            self.promised_by = renewed;
+        }
+        stands
+    }
+
+    /// The peer is promised the next sign of life.
+    pub(crate) fn promise_beat(&mut self, next_tenths: u8, now: Instant) {
+        (self.promised_by, self.promised_tenths) = (now + tenths(next_tenths), next_tenths);
     }
 
     /// Whether a frame of `bytes` is within what the peer may send.
@@ -154,6 +169,10 @@ impl Link {
             LinkState::Up => Some(self.used + config.linger),
         }
     }
+}
+
+fn tenths(tenths: u8) -> Duration {
+    Duration::from_millis(u64::from(tenths) * 100)
 }
 
 /// What a peer may still send: two token buckets in microseconds of their rates, so that no remainder is ever lost.
@@ -203,6 +222,7 @@ impl InboundBudget {
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::BTreeMap;
     use alloc::collections::btree_map::Entry;
 
     use super::*;
@@ -230,6 +250,29 @@ mod tests {
                 prop_assert_eq!(&listed, &model);
             }
         }
+    }
+
+    #[test]
+    fn a_frame_stands_for_a_sign_of_life_only_if_it_keeps_the_promise() {
+        let second = Duration::from_secs(1);
+        let mut link = Link::new(LinkState::Up, false, &LinkConfig::default(), Instant::ZERO);
+        let at = Instant::from_millis;
+        link.sent = at(9_900);
+        assert!(!link.stands_for_beat(second, at(10_000)), "nothing was promised");
+        link.promise_beat(20, at(10_000));
+        link.sent = at(11_499);
+        assert!(!link.stands_for_beat(second, at(11_500)), "it will be forgotten by then");
+        link.sent = at(11_500);
+        assert!(
+            !link.stands_for_beat(Duration::from_millis(2_501), at(11_500)),
+            "the next turn would be late"
+        );
+        assert!(link.stands_for_beat(second, at(11_500)));
+        // The promise is renewed until 14 s.
+        link.sent = at(13_499);
+        assert!(!link.stands_for_beat(second, at(13_500)));
+        link.sent = at(13_500);
+        assert!(link.stands_for_beat(second, at(13_500)));
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct GossipStats {
     pub wants_unanswered: u64,
     /// Updates that had to be pulled though a feeder should have pushed them.
     pub unfed: u64,
+    /// Requests to neighbours that owed an update and never brought one, to find out whether they ever will.
+    pub trials_sent: u64,
     /// Neighbours that lost their part as feeders for it; see [`ScoreConfig`](crate::ScoreConfig).
     pub distrusted: u64,
     /// Times that the number of eager feeders was raised or lowered; see

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -321,8 +322,9 @@ fn who_does_not_send_what_it_has_is_distrusted_then_parted_from() {
     assert!(actions.contains(&GossipAction::Part { peer: 1 }));
 }
 
-/// Nodes that publish in turn, some of which forward nothing; returns the blames of all others.
-fn swarm_with(freeloaders: u64, nodes: u64, loss_ppm: u32, seed: u64) -> (World<Engine<NodeId>>, u64, u64) {
+/// Nodes that publish in turn, some of which forward nothing; returns whom the others have found out, how often they blamed
+/// somebody, and how often they parted from somebody.
+fn swarm_with(freeloaders: u64, nodes: u64, loss_ppm: u32, seed: u64) -> (BTreeSet<NodeId>, u64, u64) {
     let mut network = NetworkConfig::default();
     network.loss_ppm = loss_ppm;
     let mut world: World<Engine<NodeId>> = World::new(network, Seed::from_u64(seed));
@@ -339,12 +341,15 @@ fn swarm_with(freeloaders: u64, nodes: u64, loss_ppm: u32, seed: u64) -> (World<
         world.run_for(ms(20));
     }
     world.run_for(Duration::from_secs(10));
+    let mut found = BTreeSet::new();
     for number in 0..300u64 {
         let payload = Bytes::from(number.to_le_bytes().to_vec());
         world.with_host(number % 3, |host, now| {
             host.publish(SWARM, StateId(1), payload, PublishOptions::default(), now).unwrap();
         });
         world.run_for(ms(100));
+        let honest = world.hosts().filter(|&(node, _)| node < nodes - freeloaders);
+        found.extend(honest.flat_map(|(_, host)| host.distrusted(SWARM)));
     }
     world.run_for(Duration::from_secs(10));
     let of_honest = world.hosts().filter(|&(node, _)| node < nodes - freeloaders);
@@ -352,13 +357,16 @@ fn swarm_with(freeloaders: u64, nodes: u64, loss_ppm: u32, seed: u64) -> (World<
     let distrusted = stats.iter().map(|stats| stats.gossip.distrusted).sum();
     let parted = stats.iter().map(|stats| stats.views.parted).sum();
     assert!(stats.iter().all(|stats| stats.gossip.published + stats.gossip.delivered == 300), "seed {seed}");
-    (world, distrusted, parted)
+    (found, distrusted, parted)
 }
 
 #[test]
 fn freeloaders_are_found_out_and_nobody_else_is() {
-    let (_, distrusted, _) = swarm_with(10, 50, 0, 1);
-    assert!(distrusted >= 5, "{distrusted} times");
+    for seed in 1..=3 {
+        let (found, distrusted, _) = swarm_with(10, 50, 0, seed);
+        assert!(distrusted >= 8 && found.len() >= 8, "seed {seed}: {distrusted} times, {found:?}");
+        assert!(found.iter().all(|&node| node >= 40), "seed {seed}: somebody is honest of {found:?}");
+    }
     for loss_ppm in [0, 50_000] {
         let (_, distrusted, parted) = swarm_with(0, 50, loss_ppm, 2);
         // Of 50 nodes with 8 neighbours each, hardly a link, and none is given up for it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use suffuse::sim::{FloodReport, LinkModel, Sources, TopicReport, TopicScene};
+use suffuse::sim::{DelayMs, FloodReport, LinkModel, Sources, TopicReport, TopicScene};
 use suffuse::{Config, GossipMode, Priority};
 
 use crate::arguments::{non_negative, positive, redundancy, share};
@@ -174,12 +174,14 @@ fn print_json(topic: &Topic, report: &TopicReport, wall: Duration) {
         "copies_per_delivery": report.copies_per_delivery,
         "hops_max": report.hops_max,
         "delay_ms": { "p50": report.delay_ms.p50, "p99": report.delay_ms.p99, "max": report.delay_ms.max },
+        "crashed_delay_ms": report.crashed_delay_ms,
         "control_bytes_per_payload_byte": report.control_bytes_per_payload_byte,
         "bytes_per_delivery": report.bytes_per_delivery,
         "flood": report.flood,
         "recovery_s": report.recovery_s,
         "merge_s": report.merge_s,
         "equal_state_s": report.equal_state_s,
+        "control_bytes_per_missed": report.control_bytes_per_missed,
         "idle_bytes_per_s": report.idle_bytes_per_s,
         "degree_mean": report.degree_mean,
         "members": report.members,
@@ -202,6 +204,9 @@ fn members(report: &TopicReport) -> String {
 
 fn print_table(topic: &Topic, report: &TopicReport, wall: Duration) {
     let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1} s"));
+    let millis =
+        |delay: Option<DelayMs>| delay.map_or_else(|| "-".to_owned(), |delay| format!("{:.1} ms", delay.p99));
+    let bytes = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
     println!(
         "{} nodes, {} messages of {} bytes, seed {}",
         topic.nodes, topic.messages, topic.payload, topic.seed
@@ -214,11 +219,13 @@ fn print_table(topic: &Topic, report: &TopicReport, wall: Duration) {
         ("delay p50", format!("{:.1} ms", report.delay_ms.p50)),
         ("delay p99", format!("{:.1} ms", report.delay_ms.p99)),
         ("delay, at most", format!("{:.1} ms", report.delay_ms.max)),
+        ("delay p99 after the crash", millis(report.crashed_delay_ms)),
         ("control bytes per payload byte", format!("{:.4}", report.control_bytes_per_payload_byte)),
         ("bytes per delivery", format!("{:.0}", report.bytes_per_delivery)),
         ("recovery after the crash", seconds(report.recovery_s)),
         ("one component after the partition", seconds(report.merge_s)),
         ("equal state after the partition", seconds(report.equal_state_s)),
+        ("control bytes per missed update", bytes(report.control_bytes_per_missed)),
         ("idle traffic of a node", format!("{:.0} bytes/s", report.idle_bytes_per_s)),
         ("neighbours, mean", format!("{:.2}", report.degree_mean)),
         ("members, estimated", members(report)),

@@ -3,11 +3,28 @@
 use alloc::sync::Arc;
 use core::ops::Deref;
 
-use super::{Config, GossipConfig, MembershipConfig};
+use super::{BudgetConfig, Config, GossipConfig, MembershipConfig, ScoreConfig};
 
 /// [`Config::gossip`] of a shared configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedGossip(Arc<Config>);
+
+impl SharedGossip {
+    /// [`Config::budget`].
+    pub(crate) fn budget(&self) -> &BudgetConfig {
+        &self.0.budget
+    }
+
+    /// [`Config::score`].
+    pub(crate) fn score(&self) -> &ScoreConfig {
+        &self.0.score
+    }
+
+    /// The same with other limits.
+    pub(crate) fn with_limits(&self, budget: BudgetConfig, score: ScoreConfig) -> Self {
+        Self(Arc::new(Config { budget, score, ..Config::clone(&self.0) }))
+    }
+}
 
 /// [`Config::membership`] of a shared configuration.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use super::{Change, Engine, TICK};
 use crate::id::SwarmTag;
 use crate::io::Class;
 use crate::link::{Link, LinkState};
-use crate::membership::{LivenessAction, MOMENT};
+use crate::membership::LivenessAction;
 use crate::swarm::{Swarm, SwarmActions};
 use crate::time::Instant;
 use crate::wire::{LinkMessage, Message, WirePeer};
@@ -85,7 +85,7 @@ impl<P: WirePeer> Engine<P> {
             }
             LinkState::Up if link.holders > 0 => match link.liveness.handle_timeout(now, &mut self.health) {
                 Some(LivenessAction::SendPing { token }) => {
-                    let news = link.liveness.is_news().then(|| link.liveness.is_hurried());
+                    let news = link.liveness.is_news().then(|| link.liveness.is_hearsay());
                     self.send(
                         peer,
                         SwarmTag(0),
@@ -134,7 +134,9 @@ impl<P: WirePeer> Engine<P> {
             }
             LinkMessage::Beat { next_tenths } => {
                 if let Some(link) = self.links.get_mut(&from).filter(|link| link.holders > 0) {
-                    link.liveness.on_beat(Duration::from_millis(u64::from(next_tenths) * 100), now);
+                    if link.liveness.on_beat(Duration::from_millis(u64::from(next_tenths) * 100), now) {
+                        self.health.note_kept();
+                    }
                     self.schedule_link(from);
                 }
             }
@@ -179,17 +181,15 @@ impl<P: WirePeer> Engine<P> {
         self.with_swarms(|swarm, now, actions| swarm.pinged(peer, now, actions));
     }
 
-    /// Gives a peer a sign of life, unless it has just had one.
+    /// Gives a peer a sign of life, unless it has just had one that keeps what was promised.
     pub(super) fn beat(&mut self, peer: P, next: Duration, now: Instant) {
-        let Some(link) = self.links.get(&peer).filter(|link| link.state == LinkState::Up) else { return };
-        if link.promised && now - link.sent < MOMENT {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        if link.state != LinkState::Up || link.stands_for_beat(next, now) {
             return;
         }
         let next_tenths = u8::try_from(next.as_millis().div_ceil(100)).unwrap_or(u8::MAX);
+        link.promise_beat(next_tenths, now);
         self.send(peer, SwarmTag(0), Message::Link(LinkMessage::Beat { next_tenths }), Class::Control, now);
-        if let Some(link) = self.links.get_mut(&peer) {
-            link.promised = true;
-        }
     }
 
     fn with_swarms(&mut self, mut act: impl FnMut(&mut Swarm<P>, Instant, &mut SwarmActions<P>)) {

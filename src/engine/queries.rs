@@ -53,6 +53,16 @@ impl<P: WirePeer> Engine<P> {
         neighbors
     }
 
+    /// The present neighbours in a swarm that are not trusted to push updates to this node, in the order of their names.
+    pub fn distrusted(&self, swarm: SwarmId) -> Vec<P> {
+        let joined =
+            self.swarms.get(&swarm.tag()).filter(|joined| joined.id == swarm && joined.owner.is_none());
+        let topic = joined.and_then(|joined| joined.swarm.topic());
+        let mut distrusted: Vec<_> = topic.into_iter().flat_map(|topic| topic.distrusted()).collect();
+        distrusted.sort_unstable();
+        distrusted
+    }
+
     /// The fingerprint of everything known in a swarm: equal on two nodes if and only if (but for 1 in 2^64) they know the
     /// same updates.
     pub fn fingerprint(&self, swarm: SwarmId) -> Option<u64> {

@@ -1,7 +1,5 @@
 //! Swarms act here, and what they want is carried out.
 
-use alloc::boxed::Box;
-
 use smallvec::SmallVec;
 
 use super::outgoing::Outgoing;
@@ -26,7 +24,7 @@ impl<P: WirePeer> Engine<P> {
     /// Takes a new swarm in; `owner` is the group whose livestream it is.
     pub(super) fn add_swarm(&mut self, tag: SwarmTag, id: SwarmId, swarm: Swarm<P>, owner: Option<SwarmTag>) {
         let place = self.wakes.add_swarm(tag);
-        self.swarms.insert(tag, Box::new(Joined { id, swarm, wake: None, place, owner }));
+        self.swarms.insert(tag, Joined { id, swarm, wake: None, place, owner });
     }
 
     /// Lets a swarm act, carries out what it wants, and notes when it wants to be woken.
@@ -77,7 +75,7 @@ impl<P: WirePeer> Engine<P> {
                     link.holders = link.holders.saturating_sub(1);
                     link.used = now;
                     link.liveness.release();
-                    link.promised = false;
+                    link.promised_tenths = 0;
                 }
                 self.schedule_link(peer);
             }
@@ -106,7 +104,7 @@ impl<P: WirePeer> Engine<P> {
                 }
             }
             SwarmAction::Misbehaved(peer, offence) => self.misbehaved(peer, offence),
-            SwarmAction::Event(event) => match self.swarms.get(&tag).map(|joined| &**joined) {
+            SwarmAction::Event(event) => match self.swarms.get(&tag) {
                 Some(&Joined { id, owner: Some(group), .. }) => {
                     self.with_group(group, |group, _, actions| group.on_stream_event(id, event, actions));
                 }

@@ -165,7 +165,9 @@ impl<P: WirePeer> Gossip<P> {
         let count = self.census.count(self.children());
         if self.is_root() {
             let told = self.census.members.unwrap_or(1);
-            if told.abs_diff(count) > told / 8 {
+            if count < told - told / 8 {
+                self.lead_anew(now);
+            } else if count > told + told / 8 {
                 self.lead_soon(now);
             }
             return;

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::peers::{SLOTS_MAX, Slots};
 use super::{Gossip, GossipAction};
-use crate::config::{BudgetConfig, ScoreConfig};
+use crate::config::{BudgetConfig, ScoreConfig, SharedGossip};
 use crate::io::Offence;
 use crate::membership::Score;
 use crate::time::Instant;
@@ -43,10 +43,9 @@ const NEWS_BURST_S: u64 = 2;
 const ORIGINS_BURST_S: u64 = 16;
 
 /// The conduct of all neighbours.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Conduct {
-    budget: BudgetConfig,
-    score: ScoreConfig,
+    config: SharedGossip,
     slots: SmallVec<[Record; 0]>,
     /// Those with too many points to feed this node.
     distrusted: Slots,
@@ -86,8 +85,15 @@ impl Allowance {
 }
 
 impl Conduct {
-    pub(super) fn set_limits(&mut self, budget: BudgetConfig, score: ScoreConfig) {
-        (self.budget, self.score) = (budget, score);
+    pub(super) fn new(config: SharedGossip) -> Self {
+        Self {
+            config,
+            slots: SmallVec::new(),
+            distrusted: Slots::NONE,
+            proven: Slots::NONE,
+            shared_carried: Default::default(),
+            strangers: Record::default(),
+        }
     }
 
     pub(super) fn neighbor_up(&mut self, slot: u8) {
@@ -138,7 +144,7 @@ impl Conduct {
             record.score = Score::default();
         }
         if first {
-            record.score.praise(BROUGHT, self.score.half_life, now);
+            record.score.praise(BROUGHT, self.config.score().half_life, now);
         }
         self.judge(slot, now);
     }
@@ -146,15 +152,15 @@ impl Conduct {
     /// True if the neighbour should be one no more.
     fn blame(&mut self, slot: u8, points: u32, now: Instant) -> bool {
         let Some(record) = self.slots.get_mut(usize::from(slot)) else { return false };
-        record.score.blame(points, self.score.half_life, now);
-        self.judge(slot, now) >= self.score.part_points
+        record.score.blame(points, self.config.score().half_life, now);
+        self.judge(slot, now) >= self.config.score().part_points
     }
 
     fn judge(&mut self, slot: u8, now: Instant) -> u32 {
-        let record = self.slots.get(usize::from(slot));
-        let points = record.map_or(0, |record| record.score.points(self.score.half_life, now));
+        let (record, score) = (self.slots.get(usize::from(slot)), self.config.score());
+        let points = record.map_or(0, |record| record.score.points(score.half_life, now));
         let is_distrusted = self.distrusted.contains(slot);
-        let limit = if is_distrusted { self.score.distrust_points / 2 } else { self.score.distrust_points };
+        let limit = if is_distrusted { score.distrust_points / 2 } else { score.distrust_points };
         if points >= limit.max(1) {
             self.distrusted |= Slots::one(slot);
         } else {
@@ -175,7 +181,8 @@ impl<P: WirePeer> Gossip<P> {
     /// Replaces the defaults for what neighbours may ask and say, and what misconduct costs.
     #[must_use]
     pub fn with_limits(mut self, budget: BudgetConfig, score: ScoreConfig) -> Self {
-        self.conduct.set_limits(budget, score);
+        self.config = self.config.with_limits(budget, score);
+        self.conduct.config = self.config.clone();
         self
     }
 
@@ -189,7 +196,7 @@ impl<P: WirePeer> Gossip<P> {
     ) -> bool {
         let (wants, news) = cost(message);
         let origins = self.unknown_origins(message);
-        let budget = &self.conduct.budget;
+        let budget = self.config.budget();
         let slot = self.peers.slot(from).map(usize::from);
         let record = match slot.and_then(|slot| self.conduct.slots.get_mut(slot)) {
             Some(record) => record,
@@ -240,6 +247,12 @@ impl<P: WirePeer> Gossip<P> {
         self.stats.unfed += 1;
         let points = if self.conduct.is_proven(feeder) { UNFED } else { UNFED_UNTRIED };
         self.blame_slot(feeder, points, now, actions);
+    }
+
+    /// A neighbour has not answered in its trial: it is not to feed this node.
+    pub(super) fn convict(&mut self, slot: u8, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        let points = self.conduct.score.distrust_points;
+        self.blame_slot(slot, points, now, actions);
     }
 
     fn blame_slot(&mut self, slot: u8, points: u32, now: Instant, actions: &mut Vec<GossipAction<P>>) {
@@ -319,6 +332,7 @@ const WANTED_MAX: u64 = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::GossipConfig;
 
     #[test]
     fn an_allowance_gives_its_burst_and_then_its_rate() {
@@ -334,7 +348,7 @@ mod tests {
 
     #[test]
     fn the_untried_lose_trust_after_two_failures_and_the_proven_later() {
-        let mut conduct = Conduct::default();
+        let mut conduct = Conduct::new(GossipConfig::default().into());
         let now = Instant::from_secs(1);
         for slot in [0, 1] {
             conduct.neighbor_up(slot);
@@ -357,7 +371,7 @@ mod tests {
 
     #[test]
     fn who_answers_nine_times_in_ten_keeps_its_trust() {
-        let mut conduct = Conduct::default();
+        let mut conduct = Conduct::new(GossipConfig::default().into());
         conduct.neighbor_up(3);
         for second in 0..10_000u64 {
             let now = Instant::from_millis(100 * second);

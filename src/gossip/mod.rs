@@ -37,6 +37,7 @@ mod pulse;
 mod push;
 mod route;
 mod sync;
+mod trial;
 mod wave;
 
 use alloc::vec::Vec;
@@ -65,6 +66,7 @@ use pull::{Cause, Puller};
 use pulse::Pulse;
 use route::Routes;
 use sync::Syncer;
+use trial::Trials;
 use wave::{Resting, SharedTree};
 
 /// What a [`Gossip`] machine wants done.
@@ -158,13 +160,13 @@ pub struct Gossip<P: WirePeer> {
     syncer: Syncer,
     shared: SharedTree<P>,
     census: Census,
+    trials: Trials<P>,
     pulse: Pulse,
     chunks: Chunks<P>,
     resting: Resting<P>,
     /// Room for the list of a message: a frame without its own header.
     list_bytes_max: usize,
     rng: Rng,
-    dropped: Vec<SourceIndex>,
     unsaid: Vec<Data<P>>,
     renewed_at: Option<Instant>,
     /// See [`Self::take_silence`].
@@ -209,9 +211,10 @@ impl<P: WirePeer> Gossip<P> {
             routes: Routes::new(&config),
             announcer: Announcer::default(),
             puller: Puller::new(&config),
-            conduct: Conduct::default(),
+            conduct: Conduct::new(config.clone()),
             adapter: Adapter::new(&config),
             syncer: Syncer::new(&config),
+            trials: Trials::default(),
             shared: SharedTree::default(),
             census: Census::default(),
             pulse: Pulse::default(),
@@ -220,7 +223,6 @@ impl<P: WirePeer> Gossip<P> {
             list_bytes_max: frame_bytes_max.saturating_sub(LIST_HEADER_BYTES),
             config,
             rng: Rng::new(seed),
-            dropped: Vec::new(),
             unsaid: Vec::new(),
             renewed_at: None,
             silence: false,
@@ -302,6 +304,7 @@ impl<P: WirePeer> Gossip<P> {
         let Some(slot) = self.peers.add(peer) else { return };
         self.routes.neighbor_up(slot);
         self.conduct.neighbor_up(slot);
+        self.trials.end(slot);
         self.syncer.neighbor_up(slot, now, &mut self.rng);
         self.shared_neighbor_up(slot, now);
         self.chunks_neighbor_up(slot, now);
@@ -313,6 +316,7 @@ impl<P: WirePeer> Gossip<P> {
         self.announcer.neighbor_down(slot);
         self.puller.neighbor_down(slot, now);
         self.syncer.neighbor_down(slot);
+        self.trials.end(slot);
         self.chunks_neighbor_down(slot, now);
         self.shared_neighbor_down(slot, now, actions);
         for source in self.routes.neighbor_down(slot, now) {
@@ -393,15 +397,15 @@ impl<P: WirePeer> Gossip<P> {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, actions: &mut Vec<GossipAction<P>>) {
-        let mut dropped = core::mem::take(&mut self.dropped);
+        let mut dropped = Vec::new();
         self.log.handle_timeout(now, &mut dropped);
-        for source in dropped.drain(..) {
+        for source in dropped {
             self.forget(source);
         }
-        self.dropped = dropped;
         self.sweep_chunks(now);
         self.tend_chunks(now, actions);
         self.conduct.refresh(now);
+        self.tend_trials(now, actions);
         self.tend_trees(now, actions);
         while let Some(source) = self.routes.take_starving(now) {
             self.feed_starving(source, now, actions);
@@ -432,7 +436,13 @@ impl<P: WirePeer> Gossip<P> {
             self.census.poll_timeout(),
             self.resting.poll_timeout(),
             self.chunks.poll_timeout(),
+            self.trials.poll_timeout(),
         ])
+    }
+
+    /// Whether a peer is a neighbour.
+    pub(crate) fn is_neighbor(&self, peer: P) -> bool {
+        self.peers.slot(peer).is_some()
     }
 
     /// The neighbours along the shared tree: links that should last while it stands.

@@ -265,6 +265,8 @@ struct Request<P> {
 struct Faults {
     unanswered: Slots,
     unfed: Slots,
+    /// One of the updates that were not pushed.
+    owed: Option<(SourceIndex, u64)>,
 }
 
 impl<P> Default for Request<P> {
@@ -364,6 +366,9 @@ impl<P: WirePeer> Gossip<P> {
                 self.ask(key, now, &mut requests, &mut faults);
             }
         }
+        if let Some((source, sequence)) = faults.owed {
+            self.try_untried(faults.unfed, source, sequence, now);
+        }
         for slot in faults.unanswered.iter() {
             self.note_unanswered(slot, now, actions);
         }
@@ -446,7 +451,10 @@ impl<P: WirePeer> Gossip<P> {
             let feeder = if is_cold { self.parent() } else { self.routes.own_feeder(source) };
             // An origin has nothing to gain by holding back what it publishes: that was lost on the way.
             let relay = feeder.filter(|&feeder| self.peers.get(feeder) != Some(origin));
-            faults.unfed |= relay.map_or(Slots::NONE, Slots::one);
+            if let Some(relay) = relay {
+                faults.unfed |= Slots::one(relay);
+                faults.owed = Some(key);
+            }
         }
         if graft {
             self.stats.grafts_sent += 1;
@@ -557,6 +565,7 @@ impl<P: WirePeer> Gossip<P> {
         now: Instant,
         actions: &mut Vec<GossipAction<P>>,
     ) {
+        self.trials.end(slot);
         for lost in sources {
             let Some(source) = self.log.source(lost.origin, lost.epoch) else { continue };
             let mut given_up = RangeSet::new();

@@ -29,6 +29,9 @@ use crate::wire::{Data, GossipMessage, SourceRanges, Wave, WirePeer};
 /// A new root sends its second wave this long after the first, and later ones ever more rarely: a young overlay changes.
 const ROOT_INTERVAL_MIN: Duration = Duration::from_secs(5);
 
+/// A root that hears of a loss waits so long for others.
+const LOSS_BATCH: Duration = Duration::from_secs(1);
+
 /// Between two waves of a root, at most.
 const ROOT_INTERVAL: Duration = Duration::from_secs(45);
 
@@ -253,12 +256,25 @@ impl<P: WirePeer> Gossip<P> {
 
     /// The root has something to say, though not at once: more may follow.
     pub(super) fn lead_soon(&mut self, now: Instant) {
-        let soon = now + ROOT_INTERVAL_MIN;
-        self.shared.lead_at = Some(self.shared.lead_at.map_or(soon, |at| at.min(soon)));
+        self.lead_by(now + ROOT_INTERVAL_MIN);
+    }
+
+    /// The root finds that nodes are gone, and a part of the tree with them: a wave soon, and some more while the others look
+    /// for new neighbours.
+    pub(super) fn lead_anew(&mut self, now: Instant) {
+        let rested = self.shared.root.map_or(now, |root| root.heard + ROOT_INTERVAL_MIN);
+        self.lead_by(rested.max(now + LOSS_BATCH));
+    }
+
+    fn lead_by(&mut self, at: Instant) {
+        self.shared.lead_at = Some(self.shared.lead_at.map_or(at, |before| before.min(at)));
     }
 
     /// A neighbour has left, or does not answer any more. If it was the root, all are told, so that another takes its place.
     pub(crate) fn note_gone(&mut self, peer: P, now: Instant, actions: &mut Vec<GossipAction<P>>) {
+        if self.is_root() {
+            self.lead_anew(now);
+        }
         let Some(root) = self.shared.root.filter(|root| root.peer == peer && !root.is_gone) else { return };
         let slots = self.peers.slot(peer).map_or(Slots::NONE, Slots::one);
         let last = LastWave { origin: peer, epoch: root.epoch, number: root.number + 1, at: now };

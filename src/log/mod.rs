@@ -1,6 +1,8 @@
 //! What a node has seen and what it holds: ranges, duplicate windows, retained bodies.
 
 mod arrivals;
+mod bodies;
+mod index;
 mod ranges;
 mod retention;
 mod store;

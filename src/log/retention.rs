@@ -1,7 +1,6 @@
-//! How long bodies are kept, and the bodies of one source.
+//! How long bodies are kept, and what is kept of an update.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -41,24 +40,17 @@ impl Default for Retention {
     }
 }
 
-/// An update that is kept: everything but its source.
+/// An update that is kept: everything but its source and its sequence.
 #[derive(Clone, Debug)]
-pub(crate) struct Stored {
-    pub(crate) sequence: u64,
-    pub(crate) born: Instant,
-    record: Record,
-}
-
-#[derive(Clone, Debug)]
-enum Record {
-    /// A short update in one piece: four bytes of head, state, signature, body. It is a copy: a slice of the frame it came in
-    /// would keep all of the host's buffer alive, and take as much room again beside it.
+pub(crate) enum Stored {
+    /// A short update in one piece: four bytes of head, when it was published, state, signature, body. It is a copy: a slice of
+    /// the frame it came in would keep all of the host's buffer alive, and take as much room again beside it.
     Packed(Box<[u8]>),
     Whole(Box<Whole>),
 }
 
 #[derive(Clone, Debug)]
-struct Whole {
+pub(super) struct Whole {
     head: Head,
     body: Bytes,
     signature: Bytes,
@@ -68,6 +60,7 @@ struct Whole {
 
 #[derive(Clone, Copy, Debug)]
 struct Head {
+    born: Instant,
     state: StateId,
     priority: Priority,
     keyframe: bool,
@@ -92,9 +85,14 @@ const LAYER_SHIFT: u8 = 3;
 /// In the byte of the hops.
 const FLOOD: u8 = 0x80;
 
+/// The halves of the third byte of a packed record: how many bytes the time of publication takes, and how many the state.
+const BORN_SHIFT: u8 = 4;
+const STATE: u8 = 15;
+
 impl Stored {
     pub(crate) fn new<P>(data: &Data<P>, born: Instant) -> Self {
         let head = Head {
+            born,
             state: data.state,
             priority: data.priority,
             keyframe: data.keyframe,
@@ -102,16 +100,19 @@ impl Stored {
             hops: data.hops.min(!FLOOD),
             flood: data.flood,
         };
-        let record = match pack(head, &data.signature, &data.body) {
-            Some(packed) => Record::Packed(packed),
-            None => Record::Whole(Box::new(Whole {
+        match pack(head, &data.signature, &data.body) {
+            Some(packed) => Self::Packed(packed),
+            None => Self::Whole(Box::new(Whole {
                 head,
                 body: data.body.clone(),
                 signature: data.signature.clone(),
                 elsewhere_bytes: 0,
             })),
-        };
-        Self { sequence: data.sequence, born, record }
+        }
+    }
+
+    pub(crate) fn born(&self) -> Instant {
+        self.head().born
     }
 
     pub(crate) fn state(&self) -> StateId {
@@ -124,39 +125,38 @@ impl Stored {
 
     /// What counts against the limit of what is kept.
     pub(crate) fn bytes(&self) -> usize {
-        match &self.record {
-            Record::Packed(packed) => unpack(packed).2.len(),
-            Record::Whole(whole) => whole.body.len() + whole.elsewhere_bytes,
+        match self {
+            Self::Packed(packed) => unpack(packed).2.len(),
+            Self::Whole(whole) => whole.body.len() + whole.elsewhere_bytes,
         }
     }
 
     /// The rest of the body is kept elsewhere, and so long. Returns how long it was said to be before.
     pub(crate) fn set_elsewhere_bytes(&mut self, bytes: usize) -> usize {
-        match &mut self.record {
-            Record::Whole(whole) => core::mem::replace(&mut whole.elsewhere_bytes, bytes),
-            Record::Packed(packed) => {
+        match self {
+            Self::Whole(whole) => core::mem::replace(&mut whole.elsewhere_bytes, bytes),
+            Self::Packed(packed) => {
                 let (head, signature, body) = unpack(packed);
                 let (signature, body) = (Bytes::copy_from_slice(signature), Bytes::copy_from_slice(body));
-                self.record =
-                    Record::Whole(Box::new(Whole { head, body, signature, elsewhere_bytes: bytes }));
+                *self = Self::Whole(Box::new(Whole { head, body, signature, elsewhere_bytes: bytes }));
                 0
             }
         }
     }
 
-    /// The update, of this source.
-    pub(crate) fn data<P>(&self, origin: P, epoch: Epoch) -> Data<P> {
-        let (head, signature, body) = match &self.record {
-            Record::Packed(packed) => {
+    /// The update, of this source and sequence.
+    pub(crate) fn data<P>(&self, origin: P, epoch: Epoch, sequence: u64) -> Data<P> {
+        let (head, signature, body) = match self {
+            Self::Packed(packed) => {
                 let (head, signature, body) = unpack(packed);
                 (head, Bytes::copy_from_slice(signature), Bytes::copy_from_slice(body))
             }
-            Record::Whole(whole) => (whole.head, whole.signature.clone(), whole.body.clone()),
+            Self::Whole(whole) => (whole.head, whole.signature.clone(), whole.body.clone()),
         };
         Data {
             origin,
             epoch,
-            sequence: self.sequence,
+            sequence,
             state: head.state,
             priority: head.priority,
             keyframe: head.keyframe,
@@ -164,16 +164,16 @@ impl Stored {
             hops: head.hops,
             pulled: false,
             flood: head.flood,
-            born: self.born,
+            born: head.born,
             body,
             signature,
         }
     }
 
     fn head(&self) -> Head {
-        match &self.record {
-            Record::Packed(packed) => unpack(packed).0,
-            Record::Whole(whole) => whole.head,
+        match self {
+            Self::Packed(packed) => unpack(packed).0,
+            Self::Whole(whole) => whole.head,
         }
     }
 }
@@ -184,14 +184,17 @@ fn pack(head: Head, signature: &[u8], body: &[u8]) -> Option<Box<[u8]>> {
     if body.len() > PACKED_BODY_BYTES_MAX || head.layer > u8::MAX >> LAYER_SHIFT {
         return None;
     }
-    let state = head.state.0.to_le_bytes();
-    let state_bytes = state.len() - head.state.0.leading_zeros() as usize / 8;
+    let (born, state) = (head.born.as_micros(), head.state.0);
+    let (born_bytes, state_bytes) = (bytes_of(born), bytes_of(state));
     let keyframe = if head.keyframe { KEYFRAME } else { 0 };
     let tags = head.priority as u8 | keyframe | (head.layer << LAYER_SHIFT);
-    let mut packed = Vec::with_capacity(HEAD_BYTES + state_bytes + signature.len() + body.len());
+    let room = HEAD_BYTES + born_bytes + state_bytes + signature.len() + body.len();
+    let mut packed = Vec::with_capacity(room);
     let hops = head.hops | if head.flood { FLOOD } else { 0 };
-    packed.extend_from_slice(&[tags, hops, state_bytes as u8, signature_bytes]);
-    packed.extend_from_slice(&state[..state_bytes]);
+    let numbers = (born_bytes << BORN_SHIFT | state_bytes) as u8;
+    packed.extend_from_slice(&[tags, hops, numbers, signature_bytes]);
+    packed.extend_from_slice(&born.to_le_bytes()[..born_bytes]);
+    packed.extend_from_slice(&state.to_le_bytes()[..state_bytes]);
     packed.extend_from_slice(signature);
     packed.extend_from_slice(body);
     Some(packed.into_boxed_slice())
@@ -200,12 +203,12 @@ fn pack(head: Head, signature: &[u8], body: &[u8]) -> Option<Box<[u8]>> {
 /// The head, the signature and the body of a packed record.
 fn unpack(packed: &[u8]) -> (Head, &[u8], &[u8]) {
     let (head, rest) = packed.split_at(HEAD_BYTES);
-    let (state, rest) = rest.split_at(usize::from(head[2]));
+    let (born, rest) = rest.split_at(usize::from(head[2] >> BORN_SHIFT));
+    let (state, rest) = rest.split_at(usize::from(head[2] & STATE));
     let (signature, body) = rest.split_at(usize::from(head[3]));
-    let mut number = [0; 8];
-    number[..state.len()].copy_from_slice(state);
     let head = Head {
-        state: StateId(u64::from_le_bytes(number)),
+        born: Instant::from_micros(number_of(born)),
+        state: StateId(number_of(state)),
         priority: PRIORITIES[usize::from(head[0] & PRIORITY)],
         keyframe: head[0] & KEYFRAME != 0,
         layer: head[0] >> LAYER_SHIFT,
@@ -215,58 +218,15 @@ fn unpack(packed: &[u8]) -> (Head, &[u8], &[u8]) {
     (head, signature, body)
 }
 
-/// The bodies kept of one source, in the order of their sequences: appended at the end and dropped at the front
-/// almost always.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Bodies {
-    stored: VecDeque<Stored>,
+/// Bytes that a number takes without the zeros at its end.
+fn bytes_of(number: u64) -> usize {
+    8 - number.leading_zeros() as usize / 8
 }
 
-impl Bodies {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.stored.is_empty()
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Stored> {
-        self.stored.iter()
-    }
-
-    pub(crate) fn find(&self, sequence: u64) -> Option<&Stored> {
-        // What waits for its age to come.
-        if let Some(first) = self.stored.front().filter(|first| first.sequence >= sequence) {
-            return Some(first).filter(|first| first.sequence == sequence);
-        }
-        let place = self.stored.partition_point(|stored| stored.sequence < sequence);
-        self.stored.get(place).filter(|stored| stored.sequence == sequence)
-    }
-
-    pub(crate) fn find_mut(&mut self, sequence: u64) -> Option<&mut Stored> {
-        let place = self.stored.partition_point(|stored| stored.sequence < sequence);
-        self.stored.get_mut(place).filter(|stored| stored.sequence == sequence)
-    }
-
-    pub(crate) fn insert(&mut self, stored: Stored) {
-        let place = self.stored.partition_point(|other| other.sequence < stored.sequence);
-        if self.stored.len() == self.stored.capacity() {
-            // Many sources keep a few bodies each: doubling would waste more than it saves.
-            self.stored.reserve_exact(self.stored.len() / 8 + 4);
-        }
-        self.stored.insert(place, stored);
-    }
-
-    pub(crate) fn remove(&mut self, sequence: u64) -> Option<Stored> {
-        let place = self.stored.partition_point(|stored| stored.sequence < sequence);
-        if self.stored.get(place)?.sequence != sequence {
-            return None;
-        }
-        let removed = self.stored.remove(place);
-        if self.stored.is_empty()
-            || self.stored.capacity() > 64 && self.stored.len() * 4 < self.stored.capacity()
-        {
-            self.stored.shrink_to(self.stored.len() * 2);
-        }
-        removed
-    }
+fn number_of(bytes: &[u8]) -> u64 {
+    let mut number = [0; 8];
+    number[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(number)
 }
 
 #[cfg(test)]
@@ -299,26 +259,28 @@ mod tests {
             tags in any::<u8>(),
             layer in prop_oneof![0u8..8, any::<u8>()],
             signature in prop_oneof![Just(0usize), 0usize..300],
+            born in prop_oneof![Just(0), 0u64..1 << 40, Just(u64::MAX - 1), any::<u64>()],
             body in prop_oneof![0usize..100, 4_000usize..4_200],
             elsewhere_bytes in 1usize..1_000,
         ) {
-            let data = data(state, tags, layer, signature, body);
+            let data = Data { born: Instant::from_micros(born), ..data(state, tags, layer, signature, body) };
             let mut stored = Stored::new(&data, data.born);
-            let again = || stored.clone().data(data.origin, data.epoch);
+            let again = || stored.clone().data(data.origin, data.epoch, data.sequence);
+            prop_assert_eq!(stored.born(), data.born);
             prop_assert_eq!(again(), data.clone());
             prop_assert_eq!((stored.state(), stored.is_keyframe()), (data.state, data.keyframe));
             prop_assert_eq!(stored.bytes(), body);
             prop_assert_eq!(stored.set_elsewhere_bytes(elsewhere_bytes), 0);
             prop_assert_eq!(stored.set_elsewhere_bytes(elsewhere_bytes), elsewhere_bytes);
             prop_assert_eq!(stored.bytes(), body + elsewhere_bytes);
-            prop_assert_eq!(stored.data(data.origin, data.epoch), data);
+            prop_assert_eq!(stored.data(data.origin, data.epoch, data.sequence), data);
         }
     }
 
     #[test]
-    fn a_kept_update_takes_half_a_cache_line_beside_its_body() {
-        assert!(size_of::<Stored>() <= 32);
-        let stored = Stored::new(&data(0, 0, 0, 0, 1_000), Instant::ZERO);
-        assert!(matches!(&stored.record, Record::Packed(packed) if packed.len() == 1_004));
+    fn a_kept_update_takes_little_beside_its_body() {
+        assert!(size_of::<Stored>() <= 16);
+        let stored = Stored::new(&data(0, 0, 0, 0, 1_000), Instant::from_secs(60));
+        assert!(matches!(&stored, Stored::Packed(packed) if packed.len() == 1_008));
     }
 }

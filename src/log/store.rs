@@ -6,8 +6,10 @@ use core::ops::{Bound, Range};
 use core::time::Duration;
 
 use super::arrivals::Arrivals;
+use super::bodies::Bodies;
+use super::index::Index;
 use super::ranges::RangeSet;
-use super::retention::{Bodies, Retention, Stored};
+use super::retention::{Retention, Stored};
 use super::window::Window;
 use crate::id::{Epoch, StateId};
 use crate::rng::mix;
@@ -83,7 +85,7 @@ pub enum Receipt {
 pub struct Log<P> {
     limits: LogLimits,
     retention: Retention,
-    index: BTreeMap<(P, Epoch), SourceIndex>,
+    index: Index<P>,
     slots: Vec<Option<Source<P>>>,
     free: Vec<SourceIndex>,
     /// With `Latest` and `SinceKeyframe`: the newest update (or keyframe) of each state.
@@ -115,7 +117,7 @@ impl<P: WirePeer> Log<P> {
         Self {
             limits,
             retention,
-            index: BTreeMap::new(),
+            index: Index::default(),
             slots: Vec::new(),
             free: Vec::new(),
             newest: BTreeMap::new(),
@@ -178,13 +180,13 @@ impl<P: WirePeer> Log<P> {
 
     /// The tracked source, if it is.
     pub fn source(&self, origin: P, epoch: Epoch) -> Option<SourceIndex> {
-        self.index.get(&(origin, epoch)).copied()
+        self.index.get(origin, epoch)
     }
 
     /// The latest life of `origin` that is tracked.
     pub fn latest_epoch(&self, origin: P) -> Option<(Epoch, SourceIndex)> {
         let range = (Bound::Included((origin, Epoch(0))), Bound::Included((origin, Epoch(u32::MAX))));
-        self.index.range(range).next_back().map(|(&(_, epoch), &index)| (epoch, index))
+        self.index.range(range).next_back().map(|((_, epoch), index)| (epoch, index))
     }
 
     /// Starts to track a source, if there is room.
@@ -196,8 +198,10 @@ impl<P: WirePeer> Log<P> {
             return Ok(index);
         }
         let range = (Bound::Included((origin, Epoch(0))), Bound::Included((origin, Epoch(u32::MAX))));
-        let mut lives = self.index.range(range).map(|(&(_, life), &index)| (life, index));
-        if let (Some((oldest, index)), Some(_)) = (lives.next(), lives.next()) {
+        let mut lives = self.index.range(range).map(|((_, life), index)| (life, index));
+        let (first, second) = (lives.next(), lives.next());
+        drop(lives);
+        if let (Some((oldest, index)), Some(_)) = (first, second) {
             if epoch < oldest {
                 return Err(Receipt::StaleEpoch);
             }
@@ -221,7 +225,7 @@ impl<P: WirePeer> Log<P> {
             }
         };
         self.slots[index.0 as usize] = Some(source);
-        self.index.insert((origin, epoch), index);
+        self.index.insert(origin, epoch, index);
         let sweep = now + self.limits.age_max;
         self.next_sweep = Some(self.next_sweep.map_or(sweep, |at| at.min(sweep)));
         Ok(index)
@@ -242,17 +246,17 @@ impl<P: WirePeer> Log<P> {
         let Some(source) = self.slots.get(source.0 as usize).and_then(Option::as_ref) else {
             return RangeSet::new();
         };
-        source.bodies.iter().map(|stored| stored.sequence..stored.sequence + 1).collect()
+        source.bodies.iter().map(|(sequence, _)| sequence..sequence + 1).collect()
     }
 
     /// An update whose body is here and young enough to be passed on.
     pub fn body(&self, source: SourceIndex, sequence: u64, now: Instant) -> Option<Data<P>> {
         let source = self.slots.get(source.0 as usize)?.as_ref()?;
         let stored = source.bodies.find(sequence)?;
-        if self.is_too_old(stored.born, now) {
+        if self.is_too_old(stored.born(), now) {
             return None;
         }
-        Some(stored.data(source.origin, source.epoch))
+        Some(stored.data(source.origin, source.epoch, sequence))
     }
 
     /// Gives up what of `range` is missing: it counts as known from now on. Returns what was missing.
@@ -299,13 +303,13 @@ impl<P: WirePeer> Log<P> {
         };
         let range = if valid { (lower, upper) } else { (Bound::Unbounded, Bound::Unbounded) };
         let entries = self.index.range(range).take(if valid { usize::MAX } else { 0 });
-        entries.filter_map(|(&(origin, epoch), &index)| Some((origin, epoch, self.window(index)?)))
+        entries.filter_map(|((origin, epoch), index)| Some((origin, epoch, self.window(index)?)))
     }
 
     /// The kept updates of an origin's life, the oldest first.
     pub fn updates(&self, source: SourceIndex, now: Instant) -> impl Iterator<Item = Data<P>> + '_ {
         let slot = self.slots.get(source.0 as usize).and_then(Option::as_ref);
-        let sequences = slot.into_iter().flat_map(|slot| slot.bodies.iter().map(|stored| stored.sequence));
+        let sequences = slot.into_iter().flat_map(|slot| slot.bodies.iter().map(|(sequence, _)| sequence));
         sequences.filter_map(move |sequence| self.body(source, sequence, now))
     }
 
@@ -450,7 +454,7 @@ impl<P: WirePeer> Log<P> {
         self.bytes += data.body.len();
         // Nothing is younger than the present.
         let born = data.born.min(now);
-        self.source_mut(index).bodies.insert(Stored::new(data, born));
+        self.source_mut(index).bodies.insert(data.sequence, Stored::new(data, born));
         if bytes_max == usize::MAX {
             return;
         }
@@ -470,7 +474,7 @@ impl<P: WirePeer> Log<P> {
         self.first_born = loop {
             let Some((source, sequence)) = self.arrivals.front() else { break None };
             if let Some(stored) = self.stored(source, sequence) {
-                break Some(stored.born);
+                break Some(stored.born());
             }
             self.arrivals.pop_front();
         };
@@ -484,16 +488,16 @@ impl<P: WirePeer> Log<P> {
         }
         *newest = (data.epoch, data.sequence);
         let range = (Bound::Included((data.origin, Epoch(0))), Bound::Included((data.origin, data.epoch)));
-        let lives: Vec<_> = self.index.range(range).map(|(&(_, epoch), &index)| (epoch, index)).collect();
+        let lives: Vec<_> = self.index.range(range).map(|((_, epoch), index)| (epoch, index)).collect();
         for (epoch, index) in lives {
             let source = self.source_mut(index);
             let old: Vec<_> = source
                 .bodies
                 .iter()
-                .filter(|stored| {
-                    stored.state() == data.state && (epoch, stored.sequence) < (data.epoch, data.sequence)
+                .filter(|&(sequence, stored)| {
+                    stored.state() == data.state && (epoch, sequence) < (data.epoch, data.sequence)
                 })
-                .map(|stored| stored.sequence)
+                .map(|(sequence, _)| sequence)
                 .collect();
             for sequence in old {
                 self.drop_body(index, sequence);
@@ -533,14 +537,14 @@ impl<P: WirePeer> Log<P> {
 
     fn forget(&mut self, index: SourceIndex) {
         let Some(source) = self.slots[index.0 as usize].take() else { return };
-        self.index.remove(&(source.origin, source.epoch));
+        self.index.remove(source.origin, source.epoch);
         self.free.push(index);
         self.fingerprint = self.fingerprint.wrapping_sub(source.window.fingerprint());
-        for stored in source.bodies.iter() {
+        for (sequence, stored) in source.bodies.iter() {
             self.bodies -= 1;
             self.bytes -= stored.bytes();
             let key = (source.origin, stored.state());
-            if self.newest.get(&key) == Some(&(source.epoch, stored.sequence)) {
+            if self.newest.get(&key) == Some(&(source.epoch, sequence)) {
                 self.newest.remove(&key);
             }
         }

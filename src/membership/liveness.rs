@@ -47,6 +47,8 @@ pub struct Liveness {
     is_hurried: bool,
     /// Others say that it does.
     is_vouched: bool,
+    /// The pings began because a promised sign of life was missing.
+    is_missed: bool,
     /// Pings in a row without an answer, before the last.
     unanswered: u8,
     /// By when the next sign of life is promised, and how often.
@@ -77,10 +79,15 @@ pub enum LivenessAction {
 pub struct LocalHealth {
     /// From 0, healthy, to [`POOR_HEALTH`].
     poor: u8,
+    /// Promises to this node that were kept since the last step.
+    kept: u8,
 }
 
 /// The worst health: everybody is granted three times the time.
 const POOR_HEALTH: u8 = 4;
+
+/// So many promises that peers have kept in a row make health one step better.
+const KEPT_TO_IMPROVE: u8 = 8;
 
 /// A sign of life is not sent to a peer to which anything else was sent within this time.
 pub(crate) const MOMENT: Duration = Duration::from_millis(500);
@@ -97,18 +104,31 @@ const SUSPECT_SILENCE: Duration = Duration::from_millis(250);
 /// Pings without an answer that raise a doubt: losses alone rarely do.
 const DOUBTED_PINGS: u8 = 2;
 
+/// What others say of a peer that is doubted here, too, makes the silence for which it is given up shorter: by so many
+/// sixteenths.
+const SHORTER_SIXTEENTHS: u32 = 3;
+
 /// So many more, and others are told again: the news may have been lost.
 const DOUBTED_AGAIN: u8 = 2;
 
 impl LocalHealth {
     /// Something was this node's own fault: it slept, or cannot reach whom others can.
     pub fn worsen(&mut self) {
-        self.poor = (self.poor + 1).min(POOR_HEALTH);
+        (self.poor, self.kept) = ((self.poor + 1).min(POOR_HEALTH), 0);
     }
 
     /// A peer answered at the first try.
     pub fn improve(&mut self) {
         self.poor = self.poor.saturating_sub(1);
+    }
+
+    /// A sign of life came when it was promised: some of them show that this node hears in time what others send.
+    pub fn note_kept(&mut self) {
+        self.kept += 1;
+        if self.kept >= KEPT_TO_IMPROVE {
+            self.kept = 0;
+            self.improve();
+        }
     }
 
     /// What is granted instead of `span`: up to three times as much.
@@ -134,6 +154,7 @@ impl Liveness {
             is_patient: false,
             is_hurried: false,
             is_vouched: false,
+            is_missed: false,
             unanswered: 0,
             promise: None,
             ping_after_ms: millis(config.ping_after),
@@ -159,7 +180,9 @@ impl Liveness {
     }
 
     /// A sign of life came, and others are promised: the next after `next` at the latest, or a moment after any other frame.
-    pub fn on_beat(&mut self, next: Duration, now: Instant) {
+    /// True if this one was promised, and came in time.
+    pub fn on_beat(&mut self, next: Duration, now: Instant) -> bool {
+        let is_kept = self.promise.is_some_and(|(promised, _)| now <= promised);
         let next = next.max(MOMENT);
         let promised = now + next + self.slack();
         self.promise = Some((promised, next));
@@ -168,6 +191,7 @@ impl Liveness {
             let stale = now - self.measured >= MEASURE_AGAIN;
             self.wake = if stale { now } else { promised };
         }
+        is_kept
     }
 
     /// No signs of life are to be expected any more.
@@ -225,11 +249,12 @@ impl Liveness {
         }
     }
 
-    /// Another neighbour of the peer has had an answer from it: it is given the longest silence. False if it was not in doubt.
+    /// Another neighbour of the peer has had an answer from it: it is given the longest silence. False if it was not in doubt,
+    /// or if another has said so already.
     pub fn vouch(&mut self) -> bool {
-        let doubted = self.asked.is_some_and(|at| self.heard <= at);
-        self.is_vouched |= doubted;
-        doubted
+        let is_news = !self.is_vouched && self.asked.is_some_and(|at| self.heard <= at);
+        self.is_vouched |= is_news;
+        is_news
     }
 
     /// Whether a ping had to be repeated and then the peer was heard of: a frame was lost. Asking forgets it.
@@ -237,12 +262,21 @@ impl Liveness {
         self.pinged.is_none() && core::mem::take(&mut self.repeated)
     }
 
-    /// Whether so many pings are without an answer that the peer may well be dead: after the ping with which the doubt began,
-    /// and once more later, as others may not have heard of it.
+    /// Whether the peer may well be dead: a promised sign of life is missing, or so many pings are without an answer. Once more
+    /// later, as others may not have heard of it.
     pub fn is_news(&self) -> bool {
-        // A sign of life that is missing counts, too.
-        let first = if self.promise.is_some() { DOUBTED_PINGS - 1 } else { DOUBTED_PINGS };
+        let first = match self.promise {
+            _ if self.is_missed => 0,
+            Some(_) => DOUBTED_PINGS - 1,
+            None => DOUBTED_PINGS,
+        };
         self.unanswered == first || self.unanswered == first + DOUBTED_AGAIN
+    }
+
+    /// Whether others have told of the doubt, and nobody needs to be told by this node. They may not know of everybody that watches
+    /// the peer, so that it is told once more when several pings are without an answer.
+    pub fn is_hearsay(&self) -> bool {
+        self.is_hurried && self.unanswered <= DOUBTED_PINGS
     }
 
     /// Whether others began to doubt the peer before this node did.
@@ -300,6 +334,7 @@ impl Liveness {
                 return None;
             }
             (self.asked, self.unanswered) = (Some(now), 0);
+            self.is_missed = self.promise.is_some() && !self.is_hurried && now >= due;
         } else if now >= self.lost_at(*health) {
             return Some(LivenessAction::Lost);
         } else {
@@ -320,7 +355,7 @@ impl Liveness {
 
     fn forget_silence(&mut self) {
         (self.pinged, self.asked) = (None, None);
-        (self.is_hurried, self.is_vouched, self.unanswered) = (false, false, 0);
+        (self.is_hurried, self.is_vouched, self.is_missed, self.unanswered) = (false, false, false, 0);
     }
 
     /// When the peer counts as dead, if nothing is heard of it.
@@ -334,7 +369,7 @@ impl Liveness {
         let suspicion = (self.ping_timeout() * 8).clamp(millis(self.suspicion_min_ms), longest);
         let span = match self.promise {
             // Two have found the same.
-            _ if self.is_hurried => suspicion * 7 / 8,
+            _ if self.is_hurried => suspicion * (16 - SHORTER_SIXTEENTHS) / 16,
             Some(_) => suspicion,
             None => return alone.max(asked + Duration::from_millis(1)),
         };

@@ -661,6 +661,10 @@ impl<P: WirePeer> Views<P> {
             actions.push(ViewAction::Send { to: pending.peer, message });
             true
         });
+        if self.pending.is_empty() {
+            // As mostly.
+            self.pending = Vec::new();
+        }
         for (peer, ask) in given_up {
             self.stats.requests_unanswered += 1;
             if ask == Ask::Join {

@@ -156,8 +156,7 @@ pub struct Egress<P, M> {
     frame_header_bytes: usize,
     now: Instant,
     wake: Option<Instant>,
-    peers: Table<Peer<P>>,
-    slots: BTreeMap<P, u32>,
+    peers: Table<P, Peer>,
     items: Items<M>,
     /// Peers that wait for nothing any more leave what they need for it to the next.
     #[expect(clippy::vec_box, reason = "they go from here to the peers as they are")]
@@ -202,7 +201,6 @@ impl<P: PeerId, M> Egress<P, M> {
             now,
             wake: None,
             peers: Table::new(),
-            slots: BTreeMap::new(),
             items: Items::new(),
             spare: Vec::new(),
             queued_bytes: 0,
@@ -230,8 +228,8 @@ impl<P: PeerId, M> Egress<P, M> {
     /// For a new connection to the same peer, [`reset`](Self::reset) it first.
     pub fn open(&mut self, peer: P, ready: bool, now: Instant) {
         self.advance(now);
-        let slot = match self.slots.get(&peer) {
-            Some(&slot) => slot,
+        let slot = match self.peers.place(&peer) {
+            Some(slot) => slot,
             None => self.settle(peer),
         };
         self.peers[slot].closing = false;
@@ -243,7 +241,7 @@ impl<P: PeerId, M> Egress<P, M> {
     /// The connection of `peer` stands: what was held may leave. A peer that is not open is ignored.
     pub fn ready(&mut self, peer: P, now: Instant) {
         self.advance(now);
-        if let Some(&slot) = self.slots.get(&peer) {
+        if let Some(slot) = self.peers.place(&peer) {
             self.make_ready(slot);
         }
     }
@@ -253,7 +251,7 @@ impl<P: PeerId, M> Egress<P, M> {
     /// A peer that never becomes ready, or whose credit never returns, does not finish: the host's connection timeout ends
     /// that with [`reset`](Self::reset), after which nothing more comes out.
     pub fn close(&mut self, peer: P) {
-        if let Some(&slot) = self.slots.get(&peer) {
+        if let Some(slot) = self.peers.place(&peer) {
             self.peers[slot].closing = true;
             self.note_if_flushed(slot);
         }
@@ -261,7 +259,7 @@ impl<P: PeerId, M> Egress<P, M> {
 
     /// The connection of `peer` is lost: drops what waits, counts it, and forgets the peer, its credit and its rate.
     pub fn reset(&mut self, peer: P) {
-        let Some(slot) = self.slots.remove(&peer) else {
+        let Some(slot) = self.peers.place(&peer) else {
             return;
         };
         for class in Class::ALL {
@@ -312,7 +310,7 @@ impl<P: PeerId, M> Egress<P, M> {
         if self.config.credit_bytes.is_none() {
             return;
         }
-        if let Some(&slot) = self.slots.get(&peer) {
+        if let Some(slot) = self.peers.place(&peer) {
             let peer = &mut self.peers[slot];
             peer.credit = peer.credit.saturating_add(bytes);
             if peer.hold == Hold::Credit {
@@ -325,7 +323,7 @@ impl<P: PeerId, M> Egress<P, M> {
     /// these): its budget from now on, whatever [`EgressConfig::peer_bytes_per_s`] says. `None` goes back to that.
     pub fn set_peer_rate(&mut self, peer: P, bytes_per_s: Option<u64>, now: Instant) {
         self.advance(now);
-        if let Some(&slot) = self.slots.get(&peer) {
+        if let Some(slot) = self.peers.place(&peer) {
             let fresh = bytes_per_s.or(self.config.peer_bytes_per_s).map(|rate| self.bucket(rate));
             let before = &mut self.peers[slot].bucket;
             *before = fresh.map(|bucket| Box::new(bucket.inherit(before.as_deref_mut(), self.now)));
@@ -432,8 +430,7 @@ enum Hold {
 
 /// One open peer. What waits is in the slab, and an idle peer owns nothing else.
 #[derive(Clone, Debug)]
-struct Peer<P> {
-    id: P,
+struct Peer {
     /// Exists while something waits.
     waiting: Option<Box<Waiting>>,
     bucket: Option<Box<Bucket>>,
@@ -466,7 +463,7 @@ impl Waiting {
         Self { lanes: [Lane::EMPTY; 5], keys: BTreeMap::new(), bytes: 0, background_since: Instant::ZERO };
 }
 
-impl<P> Peer<P> {
+impl Peer {
     fn lane(&self, class: Class) -> &Lane {
         self.waiting.as_ref().map_or(&Lane::EMPTY, |waiting| &waiting.lanes[class as usize])
     }
@@ -499,8 +496,8 @@ impl<P: PeerId, M> Egress<P, M> {
         self.now = self.now.max(now);
     }
 
-    fn peer(&self, peer: P) -> Option<&Peer<P>> {
-        self.slots.get(&peer).map(|&slot| &self.peers[slot])
+    fn peer(&self, peer: P) -> Option<&Peer> {
+        self.peers.place(&peer).map(|slot| &self.peers[slot])
     }
 
     fn bucket(&self, bytes_per_s: u64) -> Bucket {
@@ -515,7 +512,6 @@ impl<P: PeerId, M> Egress<P, M> {
     fn settle(&mut self, id: P) -> u32 {
         let frame = self.frame_bytes_max as u64;
         let fresh = Peer {
-            id,
             waiting: None,
             bucket: self.config.peer_bytes_per_s.map(|rate| Box::new(self.bucket(rate))),
             credit: self.config.credit_bytes.map_or(u64::MAX, |bytes| bytes.max(frame)),
@@ -527,9 +523,7 @@ impl<P: PeerId, M> Egress<P, M> {
             rings: 0,
             flushed: false,
         };
-        let slot = self.peers.insert(fresh);
-        self.slots.insert(id, slot);
-        slot
+        self.peers.insert(id, fresh)
     }
 
     fn vacate(&mut self, slot: u32) {
@@ -589,10 +583,9 @@ impl<P: PeerId, M> Egress<P, M> {
             let peer = &mut self.peers[slot];
             peer.flushed = false;
             if peer.closing && peer.queued_bytes() == 0 {
-                let id = peer.id;
-                self.slots.remove(&id);
+                let id = self.peers.name(slot);
                 self.vacate(slot);
-                return Some(id);
+                return id;
             }
         }
         None

@@ -12,6 +12,8 @@ const NOWHERE: u32 = u32::MAX;
 /// fit a vector.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timers {
+    /// The earliest, to be looked at without touching the rest.
+    first: Option<Instant>,
     heap: Vec<(Instant, u32)>,
     places: Vec<u32>,
 }
@@ -19,7 +21,7 @@ pub(crate) struct Timers {
 impl Timers {
     /// The earliest instant.
     pub(crate) fn first(&self) -> Option<Instant> {
-        self.heap.first().map(|&(at, _)| at)
+        self.first
     }
 
     /// Whether `slot` has an instant.
@@ -35,6 +37,7 @@ impl Timers {
                 self.heap[place].0 = at;
                 let place = self.rise(place);
                 self.sink(place);
+                self.note_first();
             }
             return;
         }
@@ -43,6 +46,7 @@ impl Timers {
         }
         self.heap.push((at, slot));
         self.rise(self.heap.len() - 1);
+        self.note_first();
     }
 
     /// Forgets the instant of `slot`.
@@ -57,6 +61,7 @@ impl Timers {
             let place = self.rise(place);
             self.sink(place);
         }
+        self.note_first();
         while self.places.last() == Some(&NOWHERE) {
             self.places.pop();
         }
@@ -68,12 +73,16 @@ impl Timers {
 
     /// Removes and returns the earliest slot whose instant is at or before `now`.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<u32> {
-        let &(at, slot) = self.heap.first()?;
-        if at > now {
+        if self.first.is_none_or(|at| at > now) {
             return None;
         }
+        let &(_, slot) = self.heap.first()?;
         self.remove(slot);
         Some(slot)
+    }
+
+    fn note_first(&mut self) {
+        self.first = self.heap.first().map(|&(at, _)| at);
     }
 
     fn rise(&mut self, mut place: usize) -> usize {

@@ -82,16 +82,11 @@ impl DetectScene {
         let links = self.crash(&mut world, &mut Rng::new(seed.fork(u64::MAX - 1)));
         let (false_suspicions, link_hours) = self.watch(&mut world);
         let watch = world.observer();
-        let millis = |micros: Option<u64>| micros.unwrap_or(0) as f64 / 1_000.0;
         DetectReport {
             crashes: self.crashes.min(self.nodes - 2),
             links,
             undetected: watch.waiting.len() as u64,
-            delay_ms: DelayMs {
-                p50: millis(watch.delay_us.p50()),
-                p99: millis(watch.delay_us.p99()),
-                max: millis(watch.delay_us.max()),
-            },
+            delay_ms: DelayMs::of(&watch.delay_us),
             false_suspicions,
             link_hours,
             virtual_s: world.now().as_micros() as f64 / 1e6,

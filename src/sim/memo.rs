@@ -13,7 +13,7 @@ pub(super) struct Memo<T> {
 
 const ENTRIES: usize = 1 << 10;
 
-/// Small frames are made anew for each receiver, and their answers are cheap.
+/// Small frames are mostly made anew for each receiver, and their answers are cheap.
 const FRAME_BYTES_MIN: usize = 256;
 
 impl<T: Copy> Memo<T> {

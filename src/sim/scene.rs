@@ -19,7 +19,7 @@ use crate::engine::Engine;
 use crate::gossip::PublishOptions;
 use crate::id::{Epoch, Priority, StateId, SwarmId};
 use crate::rng::{Rng, Seed, mix};
-use crate::stats::GossipStats;
+use crate::stats::{GossipStats, Histogram};
 use crate::swarm::TopicOptions;
 use crate::time::Instant;
 use flood::Flood;
@@ -177,6 +177,8 @@ pub struct TopicReport {
     pub hops_max: u64,
     /// From publication to delivery, at nodes that were members when it was published.
     pub delay_ms: DelayMs,
+    /// The same for what was published after the crash.
+    pub crashed_delay_ms: Option<DelayMs>,
     /// Deliveries of older messages to nodes that joined after their publication.
     pub catch_ups: u64,
     /// Bytes on the wire that are not body, for each byte of body delivered, while messages flow.
@@ -189,6 +191,9 @@ pub struct TopicReport {
     pub merge_s: Option<f64>,
     /// How long after it everybody knew the same updates.
     pub equal_state_s: Option<f64>,
+    /// Bytes of announcements, requests and fingerprints on the wire from the end of the partition until then, for each update
+    /// that a node had missed.
+    pub control_bytes_per_missed: Option<f64>,
     /// What a flood brought about.
     pub flood: Option<FloodReport>,
     /// Bytes that a node sends in a second while nothing is published.
@@ -219,6 +224,13 @@ pub struct DelayMs {
     pub p99: f64,
     /// The greatest.
     pub max: f64,
+}
+
+impl DelayMs {
+    pub(super) fn of(delay_us: &Histogram) -> Self {
+        let millis = |micros: Option<u64>| micros.unwrap_or(0) as f64 / 1_000.0;
+        Self { p50: millis(delay_us.p50()), p99: millis(delay_us.p99()), max: millis(delay_us.max()) }
+    }
 }
 
 struct Run<'a> {
@@ -279,7 +291,6 @@ impl<'a> Run<'a> {
         let (reliability, lagged) = self.reliability(&present);
         let stats = self.stats();
         let tally = self.world.observer();
-        let millis = |micros: u64| micros as f64 / 1_000.0;
         let degrees: usize = self.world.hosts().map(|(_, host)| host.neighbors(TOPIC).len()).sum();
         TopicReport {
             reliability,
@@ -291,17 +302,15 @@ impl<'a> Run<'a> {
                 stats.delivered * self.scene.payload_bytes as u64,
             ),
             hops_max: tally.hops_max,
-            delay_ms: DelayMs {
-                p50: millis(tally.delay_us.p50().unwrap_or(0)),
-                p99: millis(tally.delay_us.p99().unwrap_or(0)),
-                max: millis(tally.delay_us.max().unwrap_or(0)),
-            },
+            delay_ms: DelayMs::of(&tally.delay_us),
+            crashed_delay_ms: crashed.map(|_| DelayMs::of(&tally.crashed_delay_us)),
             catch_ups: tally.catch_ups,
             control_bytes_per_payload_byte: ratio(traffic.wire_bytes - traffic.payload_bytes, body),
             bytes_per_delivery: ratio(traffic.wire_bytes, deliveries),
             recovery_s: crashed.map(|at| self.recovery(at, &present)),
             merge_s,
             equal_state_s,
+            control_bytes_per_missed: healed.and(tally.control_per_missed()),
             flood,
             idle_bytes_per_s,
             degree_mean: ratio(degrees as u64, self.world.hosts().count() as u64),
@@ -396,7 +405,9 @@ impl<'a> Run<'a> {
             self.remember(node);
             self.world.crash(node);
         }
-        Some(self.world.now())
+        let now = self.world.now();
+        self.world.observer_mut().crashed = Some(now);
+        Some(now)
     }
 
     fn split(&mut self) -> Option<Instant> {
@@ -412,6 +423,7 @@ impl<'a> Run<'a> {
             self.run_until(at);
             self.world.heal();
             *heals_at = None;
+            self.world.observer_mut().healed = Some(at);
         }
         self.run_until(until);
     }
@@ -429,6 +441,7 @@ impl<'a> Run<'a> {
             }
             if self.is_equal() {
                 equal.get_or_insert(now);
+                self.world.observer_mut().equal_state();
                 if healed.is_none() || merged.is_some() {
                     break;
                 }

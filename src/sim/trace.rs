@@ -16,7 +16,7 @@ use super::memo::Memo;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trace {
     hash: u64,
-    /// Relays pass on the very frames that they got.
+    /// Relays pass on the very frames that they got, and neighbours often get one frame.
     contents: Memo<u64>,
 }
 
@@ -44,6 +44,8 @@ impl Trace {
 
     fn update(&mut self, update: &Update<NodeId>) {
         let UpdateId { swarm, origin, epoch, sequence } = update.id;
+        // Often many get the same.
+        let payload = self.contents.of(&update.payload, |payload| content_hash(payload));
         let flags = u64::from(update.keyframe) | u64::from(update.layer) << 8 | u64::from(update.hops) << 16;
         for word in [
             swarm.0,
@@ -54,7 +56,7 @@ impl Trace {
             update.priority as u64,
             flags,
             update.born.as_micros(),
-            content_hash(&update.payload),
+            payload,
         ] {
             self.word(word);
         }

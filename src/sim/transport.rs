@@ -102,9 +102,8 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
     pub(super) fn arrive(&mut self, flight: Flight) {
         let Flight { frame, departed, life, connection, .. } = flight;
         let (from, to) = (NodeId::from(flight.from), NodeId::from(flight.to));
-        let sender = &self.nodes[flight.from as usize];
-        let sender_is_gone = sender.host.is_none() || sender.life != life;
-        if sender_is_gone && departed > sender.died_at {
+        // In a large world the sender is far from any cache: nobody looks at it without need.
+        if self.crashed && self.died_before(flight.from, life, departed) {
             return self.dropped(from, to, &frame, DropReason::Unsent);
         }
         let receiver = &self.nodes[flight.to as usize];
@@ -237,6 +236,12 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
     fn reaches(&self, from: NodeId, to: NodeId) -> bool {
         let group = |node: NodeId| self.nodes.get(index_of(node)).map(|node| node.group);
         group(to).is_some() && group(from) == group(to)
+    }
+
+    /// Whether a life of a node ended, by a crash, before `departed`.
+    fn died_before(&self, node: u32, life: u32, departed: Instant) -> bool {
+        let node = &self.nodes[node as usize];
+        (node.host.is_none() || node.life != life) && departed > node.died_at
     }
 
     fn lives(&self, node: u32, life: u32) -> bool {

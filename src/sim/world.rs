@@ -34,6 +34,8 @@ pub struct World<H, O = ()> {
     pub(super) body_bytes: Option<fn(&Bytes) -> u64>,
     /// Connections made so far; their numbers tell an old one from a new one.
     pub(super) connections: u32,
+    /// Somebody crashed before all that it had handed out had left, perhaps.
+    pub(super) crashed: bool,
     /// What a draining host is told as soon as it is drained.
     pub(super) answers: Vec<Input<NodeId>>,
     seed: Seed,
@@ -118,6 +120,7 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
             observer,
             body_bytes: None,
             connections: 0,
+            crashed: false,
             answers: Vec::new(),
             seed,
             happened: 0,
@@ -153,6 +156,7 @@ impl<H: Host<NodeId>, O: Observer> World<H, O> {
             state.died_at = now;
             state.links.clear();
             state.uplink = Uplink::default();
+            self.crashed = true;
             self.stopped(node, StopReason::Crashed);
         }
     }

@@ -6,6 +6,7 @@ mod livestream;
 mod topic;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -32,8 +33,8 @@ pub use topic::TopicOptions;
 pub(crate) enum SwarmAction<P> {
     Send {
         to: P,
-        /// In a box, because most actions pass media on, and they are small.
-        message: Box<Message<P>>,
+        /// Not in here, because most actions pass media on, and they are small; and often many peers get the same.
+        message: Arc<Message<P>>,
         class: Class,
         deadline: Option<Instant>,
         key: Option<u64>,

@@ -1,6 +1,5 @@
 //! A topic: many writers, gossip among neighbours that membership finds.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -125,7 +124,7 @@ impl<P: WirePeer> Topic<P> {
                 seed.fork(1),
                 now,
             ),
-            gossip: gossip.with_limits(config.budget.clone(), config.score.clone()),
+            gossip,
             guard,
             guard_stats: GuardStats::default(),
             authority_changes: Vec::new(),
@@ -210,7 +209,7 @@ impl<P: WirePeer> Topic<P> {
         now: Instant,
         actions: &mut SwarmActions<P>,
     ) {
-        if !self.views.is_neighbor(from) {
+        if !self.gossip.is_neighbor(from) {
             self.views.refuse_stranger(from, now, &mut self.view_actions);
         }
         if carries_updates(&message) {
@@ -414,6 +413,11 @@ impl<P: WirePeer> Topic<P> {
         self.views.neighbors()
     }
 
+    /// Neighbours that are not trusted to push updates to this node.
+    pub(crate) fn distrusted(&self) -> impl Iterator<Item = P> + '_ {
+        self.gossip.distrusted()
+    }
+
     pub(crate) fn stats(&self) -> TopicStats {
         let (bodies, body_bytes) = self.gossip.log().kept();
         let (assembling, assembling_bytes) = self.gossip.assembling();
@@ -480,7 +484,7 @@ impl<P: WirePeer> Topic<P> {
             match action {
                 ViewAction::Send { to, message } => actions.push(SwarmAction::Send {
                     to,
-                    message: Box::new(Message::Membership(message)),
+                    message: Arc::new(Message::Membership(message)),
                     class: Class::Control,
                     deadline: None,
                     key: None,
@@ -517,13 +521,14 @@ impl<P: WirePeer> Topic<P> {
 
     fn settle_gossip(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         let count = self.gossip_actions.len();
+        let mut last = None;
         for action in self.gossip_actions.drain(..) {
             actions.push(match action {
                 GossipAction::Send { to, message, class, key } => {
                     if carries_updates(&message) {
                         self.views.note_use(to, now);
                     }
-                    let message = Box::new(Message::Gossip(message));
+                    let message = shared(&mut last, Message::Gossip(message));
                     SwarmAction::Send { to, message, class, deadline: None, key }
                 }
                 GossipAction::Forward { to, frame, class } => {
@@ -542,6 +547,14 @@ impl<P: WirePeer> Topic<P> {
         if self.gossip.take_silence() {
             actions.push(SwarmAction::SuspectNeighbors);
         }
+    }
+}
+
+/// What is sent to several neighbours in a row is one message for all, so that it is put into a frame only once.
+fn shared<P: WirePeer>(last: &mut Option<Arc<Message<P>>>, message: Message<P>) -> Arc<Message<P>> {
+    match last {
+        Some(last) if **last == message => Arc::clone(last),
+        _ => Arc::clone(last.insert(Arc::new(message))),
     }
 }
 

@@ -107,3 +107,18 @@ fn a_last_wave_is_believed_if_it_is_news_and_the_root_could_deny_it() {
         assert_eq!(gossip.shared.root.is_some_and(|root| root.is_gone), believed, "number {number}");
     }
 }
+
+#[test]
+fn a_root_that_loses_a_neighbour_sends_a_wave_soon_but_not_more_often_than_it_may() {
+    for (waved_s, expected_s) in [(10, 101), (97, 102)] {
+        let (mut gossip, mut actions) = below_root(3);
+        let now = Instant::from_secs(100);
+        gossip.note_gone(3, now, &mut actions);
+        let lead_at = gossip.shared.lead_at;
+        assert!(lead_at.is_some_and(|at| at > Instant::from_secs(102)), "this is the root's affair");
+        let root = gossip.shared.root.as_mut().unwrap();
+        (root.peer, root.heard) = (99, Instant::from_secs(waved_s));
+        gossip.note_gone(3, now, &mut actions);
+        assert_eq!(gossip.shared.lead_at, Some(Instant::from_secs(expected_s)));
+    }
+}

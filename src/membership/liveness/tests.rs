@@ -267,6 +267,57 @@ fn a_node_in_poor_health_grants_more_time_until_others_answer_it() {
 }
 
 #[test]
+fn a_missing_sign_of_life_is_news_at_once_and_a_measurement_is_none() {
+    let mut health = LocalHealth::default();
+    let mut silent = promised(Instant::from_secs(10));
+    let mut news = Vec::new();
+    for ping in 0..5 {
+        let at = silent.poll_timeout().unwrap();
+        assert!(matches!(silent.handle_timeout(at, &mut health), Some(LivenessAction::SendPing { .. })));
+        news.extend(silent.is_news().then_some(ping));
+    }
+    assert_eq!(news, [0, 2]);
+    let mut measured = promised(Instant::from_secs(59));
+    let now = Instant::from_secs(60);
+    measured.on_beat(Duration::from_secs(1), now);
+    assert!(measured.handle_timeout(now, &mut health).is_some() && !measured.is_news());
+    let now = Instant::from_secs(10);
+    let mut hurried = promised(now);
+    hurried.hurry(now);
+    let mut news = Vec::new();
+    for ping in 0..6 {
+        let at = hurried.poll_timeout().unwrap();
+        assert!(hurried.handle_timeout(at, &mut health).is_some());
+        news.extend(hurried.is_news().then(|| (ping, hurried.is_hearsay())));
+    }
+    assert_eq!(news, [(1, true), (3, false)], "those that others do not know are told, too");
+}
+
+#[test]
+fn the_word_of_several_counts_once() {
+    let mut liveness = promised(Instant::from_secs(10));
+    let asked = liveness.poll_timeout().unwrap();
+    liveness.handle_timeout(asked, &mut LocalHealth::default());
+    assert!(liveness.vouch() && !liveness.vouch());
+}
+
+#[test]
+fn promises_that_are_kept_improve_health() {
+    let mut health = LocalHealth::default();
+    health.worsen();
+    for kept in 0..KEPT_TO_IMPROVE {
+        assert_ne!(health, LocalHealth::default(), "after {kept}");
+        health.note_kept();
+    }
+    assert_eq!(health, LocalHealth::default());
+    let mut liveness = watched(Instant::ZERO);
+    let second = Duration::from_secs(1);
+    assert!(!liveness.on_beat(second, Instant::ZERO), "nothing was promised");
+    assert!(liveness.on_beat(second, Instant::ZERO + second));
+    assert!(!liveness.on_beat(second, Instant::from_secs(9)), "it came late");
+}
+
+#[test]
 fn frames_alone_keep_a_busy_link_quiet() {
     let mut liveness = watched(Instant::ZERO);
     liveness.note_rtt(Duration::from_millis(40));

@@ -2,6 +2,7 @@
 //! they end, and tells them of each other: who notices asks the others before it gives the node up, and they look at once (SWIM's
 //! indirect probes; Das, Gupta, Motivala 2002).
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -28,11 +29,17 @@ const ASKERS_MAX: usize = 8;
 #[derive(Debug)]
 pub(super) struct Watch<P> {
     /// The other neighbours of the neighbour.
-    watchers: Vec<P>,
+    watchers: Box<[P]>,
     /// When it was told the neighbours of this node, and which state of them.
     told: Option<(Instant, u64)>,
     /// When it had the last sign of life, or came.
     beat: Instant,
+    /// Once others have asked for it.
+    asked: Option<Box<Asked<P>>>,
+}
+
+#[derive(Debug)]
+struct Asked<P> {
     /// When it was pinged on others' word.
     hurried: Option<Instant>,
     /// Who wants to know whether it answers.
@@ -41,7 +48,7 @@ pub(super) struct Watch<P> {
 
 impl<P> Watch<P> {
     pub(super) fn new(now: Instant) -> Self {
-        Self { watchers: Vec::new(), told: None, beat: now, hurried: None, askers: Vec::new() }
+        Self { watchers: Box::default(), told: None, beat: now, asked: None }
     }
 }
 
@@ -120,7 +127,8 @@ impl<P: WirePeer> Views<P> {
     /// A neighbour has answered a ping: those that asked are told.
     pub fn answered(&mut self, peer: P, actions: &mut Vec<ViewAction<P>>) {
         let Some(neighbor) = self.active.iter_mut().find(|neighbor| neighbor.peer == peer) else { return };
-        for to in core::mem::take(&mut neighbor.watch.askers) {
+        let askers = neighbor.watch.asked.as_mut().map(|asked| core::mem::take(&mut asked.askers));
+        for to in askers.unwrap_or_default() {
             self.stats.vouchers_sent += 1;
             actions.push(ViewAction::Send { to, message: MembershipMessage::Vouch { peer } });
         }
@@ -131,8 +139,7 @@ impl<P: WirePeer> Views<P> {
         let Some(neighbor) = self.active.iter_mut().find(|neighbor| neighbor.peer == from) else { return };
         peers.retain(|&peer| peer != local && peer != from);
         peers.truncate(WATCHERS_MAX);
-        peers.shrink_to_fit();
-        neighbor.watch.watchers = peers;
+        neighbor.watch.watchers = peers.into_boxed_slice();
     }
 
     /// Another neighbour of one of ours gets no answer from it.
@@ -144,11 +151,13 @@ impl<P: WirePeer> Views<P> {
         if from == peer || from == self.local || !may_watch {
             return;
         }
-        if watch.askers.len() < ASKERS_MAX && !watch.askers.contains(&from) {
-            watch.askers.push(from);
+        let fresh = || Box::new(Asked { hurried: None, askers: Vec::new() });
+        let asked = watch.asked.get_or_insert_with(fresh);
+        if asked.askers.len() < ASKERS_MAX && !asked.askers.contains(&from) {
+            asked.askers.push(from);
         }
-        if watch.hurried.is_none_or(|at| now - at >= HURRY_INTERVAL) {
-            watch.hurried = Some(now);
+        if asked.hurried.is_none_or(|at| now - at >= HURRY_INTERVAL) {
+            asked.hurried = Some(now);
             self.stats.suspicions_heeded += 1;
             actions.push(ViewAction::Hurry(peer));
         }

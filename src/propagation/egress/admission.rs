@@ -9,7 +9,7 @@ use crate::propagation::queue::{NIL, Node};
 
 impl<P: PeerId, M> Egress<P, M> {
     pub(super) fn accept(&mut self, to: P, item: Item<M>) -> Result<bool, DropReason> {
-        let &slot = self.slots.get(&to).ok_or(DropReason::Unknown)?;
+        let slot = self.peers.place(&to).ok_or(DropReason::Unknown)?;
         let peer = &self.peers[slot];
         let bytes = item.bytes.max(1);
         if peer.closing {

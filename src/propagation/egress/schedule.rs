@@ -229,7 +229,7 @@ impl<P: PeerId, M> Egress<P, M> {
         if self.config.credit_bytes.is_some() {
             peer.credit -= bytes as u64;
         }
-        let to = peer.id;
+        let to = self.peers.name(slot).expect("the place is taken");
         self.note_if_flushed(slot);
         Transmit::Frame { to, class: most_urgent, bytes }
     }

@@ -4,11 +4,12 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::id::UpdateId;
+use crate::id::{SwarmTag, UpdateId};
 use crate::io::{Event, Update};
-use crate::sim::{NodeId, Observer};
+use crate::sim::{NodeId, Observer, SentFrame};
 use crate::stats::Histogram;
 use crate::time::Instant;
+use crate::wire::{self, FrameReader, FrameWriter, GossipMessage};
 
 /// Notes deliveries: when, where, after how many hops.
 #[derive(Debug, Default)]
@@ -16,6 +17,16 @@ pub(super) struct Tally {
     pub(super) messages: Vec<Message>,
     pub(super) by_id: BTreeMap<UpdateId<NodeId>, usize>,
     pub(super) delay_us: Histogram,
+    /// Of what was published after the crash.
+    pub(super) crashed_delay_us: Histogram,
+    pub(super) crashed: Option<Instant>,
+    /// When the partition ended.
+    pub(super) healed: Option<Instant>,
+    /// Deliveries after that of what was published before.
+    missed: u64,
+    /// What was sent after it to find these out, and the same when all were delivered.
+    control_bytes: u64,
+    settled: Option<(u64, u64)>,
     pub(super) hops_max: u64,
     pub(super) deliveries: u64,
     /// Deliveries to nodes that joined after the publication.
@@ -70,8 +81,13 @@ impl Tally {
         if self.exempt.contains(&node) {
             return;
         }
+        self.missed += u64::from(self.healed.is_some_and(|healed| message.published < healed));
         if was_there {
-            self.delay_us.record((now - message.published).as_micros() as u64);
+            let delay_us = (now - message.published).as_micros() as u64;
+            self.delay_us.record(delay_us);
+            if self.crashed.is_some_and(|crashed| message.published >= crashed) {
+                self.crashed_delay_us.record(delay_us);
+            }
         } else {
             self.catch_ups += 1;
         }
@@ -80,7 +96,53 @@ impl Tally {
     }
 }
 
+impl Tally {
+    /// All nodes know the same.
+    pub(super) fn equal_state(&mut self) {
+        self.settled.get_or_insert((self.control_bytes, self.missed));
+    }
+
+    pub(super) fn control_per_missed(&self) -> Option<f64> {
+        let (control_bytes, missed) = self.settled.filter(|&(_, missed)| missed > 0)?;
+        Some(control_bytes as f64 / missed as f64)
+    }
+}
+
+/// The bytes of announcements, requests and fingerprints in a frame, and what the frame costs beside them if it carries no body.
+fn control_bytes(frame: &SentFrame<'_>, now: Instant) -> u64 {
+    let Ok(mut reader) = FrameReader::new(frame.frame, now) else { return 0 };
+    let (mut control, mut has_body) = (FrameWriter::new(frame.frame.len()), false);
+    while let Some(Ok((swarm, message))) = reader.next::<NodeId>() {
+        let wire::Message::Gossip(gossip) = &message else { continue };
+        match gossip {
+            GossipMessage::Have { .. }
+            | GossipMessage::Want { .. }
+            | GossipMessage::Gone { .. }
+            | GossipMessage::Sync { .. } => {
+                control.push(swarm.unwrap_or(SwarmTag(0)), &message, now);
+            }
+            GossipMessage::Data(_) | GossipMessage::Chunk(_) => has_body = true,
+            _ => {}
+        }
+    }
+    let overhead = frame.wire_bytes - frame.frame.len() as u64;
+    match control.finish().len() as u64 {
+        len if len <= FRAME_HEADER_BYTES => 0,
+        len if has_body => len - FRAME_HEADER_BYTES,
+        len => len + overhead,
+    }
+}
+
+/// A frame that carries nothing has so many.
+const FRAME_HEADER_BYTES: u64 = 1;
+
 impl Observer for Tally {
+    fn sent(&mut self, now: Instant, frame: &SentFrame<'_>) {
+        if self.healed.is_some() && self.settled.is_none() {
+            self.control_bytes += control_bytes(frame, now);
+        }
+    }
+
     fn started(&mut self, node: NodeId, _now: Instant) {
         let place = node as usize;
         if place >= self.joined_at.len() {

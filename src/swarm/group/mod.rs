@@ -26,7 +26,6 @@ mod roster;
 mod spread;
 mod talk;
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -566,7 +565,7 @@ impl<P: WirePeer> Group<P> {
     }
 
     fn send(&self, to: P, message: GroupMessage<P>, class: Class, actions: &mut SwarmActions<P>) {
-        let message = Box::new(Message::Group(message));
+        let message = Arc::new(Message::Group(message));
         actions.push(SwarmAction::Send { to, message, class, deadline: None, key: None });
     }
 

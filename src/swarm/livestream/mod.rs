@@ -689,7 +689,7 @@ fn sealed<P: WirePeer>(relay: Relay<P>, seals: Option<Seals<P>>) -> Relay<P> {
 const LAYER_MAX: u8 = 7;
 
 fn send<P>(to: P, message: ForestMessage<P>, class: Class, actions: &mut SwarmActions<P>) {
-    let message = Box::new(Message::Forest(message));
+    let message = Arc::new(Message::Forest(message));
     actions.push(SwarmAction::Send { to, message, class, deadline: None, key: None });
 }
 

@@ -144,7 +144,7 @@ impl Model {
     /// Takes over which late items the machine has dropped so far: only late ones may be gone.
     fn reconcile(&mut self, machine: &Machine) {
         for (peer, party) in &mut self.parties {
-            let slot = machine.slots[peer];
+            let slot = machine.peers.place(peer).unwrap();
             let held = &machine.peers[slot];
             let mut kept = Vec::new();
             for class in Class::ALL {
@@ -188,7 +188,7 @@ impl Model {
         let all: usize = self.parties.values().map(|party| party.bytes(|_| true)).sum();
         assert_eq!(machine.queued_bytes(), all);
         assert!(all <= self.config.queue_bytes_max + FRAME * self.parties.len());
-        assert_eq!(machine.slots.len(), self.parties.len());
+        assert_eq!(machine.peers.len(), self.parties.len());
     }
 
     /// Whether tokens or credit of its own keep a peer from its next frame of `class`.
@@ -196,7 +196,7 @@ impl Model {
         let party = &self.parties[&peer];
         let waiting = party.bytes(|item| class > Class::Urgent || item.class <= Class::Urgent);
         let wanted = FRAME.min(HEADER + waiting) as u64;
-        let held = &machine.peers[machine.slots[&peer]];
+        let held = &machine.peers[machine.peers.place(&peer).unwrap()];
         let poor = held.bucket.clone().is_some_and(|mut b| b.bytes(self.now) < wanted + OVERHEAD as u64);
         let uncredited = self.config.credit_bytes.is_some() && party.credit < wanted;
         !party.ready || poor || uncredited
@@ -256,7 +256,7 @@ impl Model {
             };
             let wanted = FRAME.min(HEADER + wanted) + OVERHEAD;
             let poor = machine.upload.clone().is_some_and(|mut b| b.bytes(self.now) < wanted as u64);
-            let held = &machine.peers[machine.slots[peer]];
+            let held = &machine.peers[machine.peers.place(peer).unwrap()];
             // With a short upload, only the frame whose turn it is has been looked at.
             let short =
                 machine.upload.clone().is_some_and(|mut b| b.bytes(self.now) < (FRAME + OVERHEAD) as u64);
