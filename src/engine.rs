@@ -170,9 +170,11 @@ impl<P: WirePeer> Engine<P> {
                         joined.wake = None;
                     }
                     let backlog = self.egress.queued_bytes();
+                    let heard = self.heard_of_parents(tag, now);
                     self.with_swarm(tag, |swarm, now, actions| {
                         if let Some(stream) = swarm.livestream_mut() {
                             stream.note_backlog(backlog);
+                            stream.note_heard(heard);
                         }
                         swarm.handle_timeout(now, actions);
                     });

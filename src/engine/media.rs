@@ -83,6 +83,14 @@ impl<P: WirePeer> Engine<P> {
         Ok(number)
     }
 
+    /// Of parents that are silent in a stream of a group: when anything was heard of them.
+    pub(super) fn heard_of_parents(&self, tag: SwarmTag, now: Instant) -> Vec<(P, Instant)> {
+        let stream = self.swarms.get(&tag).and_then(|joined| joined.swarm.livestream());
+        let doubted = stream.into_iter().flat_map(|stream| stream.doubted(now));
+        let heard = doubted.filter_map(|peer| Some((peer, self.links.get(&peer)?.liveness.last_heard())));
+        heard.collect()
+    }
+
     /// Tells how loud this participant is: every 100 ms while it makes a sound, from 1 to 255; 0, or no call at all, is
     /// silence. After 300 ms of sound it speaks, and after 2 s of silence it does not any more.
     ///

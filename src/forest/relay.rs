@@ -9,6 +9,7 @@ mod media;
 mod queries;
 mod repair;
 mod seals;
+mod serve;
 mod silence;
 mod state;
 #[cfg(test)]
@@ -152,6 +153,8 @@ pub struct Relay<P: WirePeer> {
     refused: Option<P>,
     /// Peers that passed on forgeries: they are no parents any more.
     banned: Vec<P>,
+    /// When anything was heard of silent parents, in a group.
+    heard_of: Vec<(P, Instant)>,
     accused_at: Option<Instant>,
     refused_at: Instant,
     /// The stripe that the plan wants it to pass on.
@@ -180,6 +183,8 @@ pub struct Relay<P: WirePeer> {
     serve_budget: Option<Bucket>,
     /// How long answers take, queues at the other end included, smoothed.
     repair_time: Duration,
+    /// In a group: how much later than usual a chunk may be before it is missed.
+    lateness_us: u32,
     check_at: Option<Instant>,
     /// After a pause or the end: until when, and when next, what was lost last is looked for.
     settle_until: Instant,
@@ -284,6 +289,7 @@ impl<P: WirePeer> Relay<P> {
             early: Vec::new(),
             refused: None,
             banned: Vec::new(),
+            heard_of: Vec::new(),
             accused_at: None,
             refused_at: Instant::ZERO,
             passes_on: None,
@@ -304,6 +310,7 @@ impl<P: WirePeer> Relay<P> {
             repair_budget: None,
             serve_budget: None,
             repair_time: Duration::ZERO,
+            lateness_us: repair::LATENESS.as_micros() as u32,
             check_at: None,
             settle_until: now,
             settle_at: None,
@@ -437,13 +444,6 @@ impl<P: WirePeer> Relay<P> {
         self.note_wanted(now, actions);
         self.flush_reports(actions);
         was_child
-    }
-
-    /// What the link's round trip was measured to be. Nothing happens if the peer neither feeds nor is fed.
-    pub fn set_rtt(&mut self, peer: P, rtt: Duration) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.set_rtt(rtt);
-        }
     }
 
     /// What the application wants from now on: fewer tracks at once, more from their next keyframes. Nothing at first.

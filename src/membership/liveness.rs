@@ -204,6 +204,11 @@ impl Liveness {
         self.heard = self.heard.max(now);
     }
 
+    /// When the peer was heard of last.
+    pub fn last_heard(&self) -> Instant {
+        self.heard
+    }
+
     /// There is reason to fear that the peer is gone: it is pinged at once and in a hurry, unless it was heard of just now.
     pub fn suspect(&mut self, now: Instant) {
         if self.srtt_us > 0 && now - self.heard >= SUSPECT_SILENCE {

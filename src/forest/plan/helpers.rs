@@ -285,7 +285,10 @@ impl<P: WirePeer> HelperPlan<P> {
         // Those who are turned to are not all the same. Whoever has nothing to spare still gives a little for a while; the source
         // alone could not feed all who have lost their parent.
         let turn = |peer: P| mix(peer.digest() ^ mix(viewer.digest() ^ u64::from(stripe)));
-        helpers.sort_by_key(|&(&peer, helper)| (Reverse(spare(peer, helper.upload).clamp(0, 2)), turn(peer)));
+        helpers.sort_by_key(|&(&peer, helper)| {
+            let is_near = helper.parents.get(place) == Some(&self.root);
+            (Reverse(spare(peer, helper.upload).clamp(0, 2)), !is_near, turn(peer))
+        });
         let mut backups: SmallVec<[P; 2]> =
             helpers.iter().map(|&(&peer, _)| peer).take(BACKUPS_MAX).collect();
         if parent != Some(self.root) {
@@ -348,6 +351,9 @@ impl<P: WirePeer> HelperPlan<P> {
         };
         let widths: SmallVec<[usize; 16]> = (0..self.stripes).map(root_room).collect();
         self.allot(keeps, &peers, &viewers, &widths, &mut layout);
+        for (stripe, &width) in widths.iter().enumerate() {
+            merge_parts(stripe, width, &widths, &mut layout.rooms);
+        }
         for (stripe, &width) in widths.iter().enumerate() {
             self.seat(keeps, stripe, width, &peers, &viewers, &mut layout);
         }
@@ -495,6 +501,33 @@ impl<P: WirePeer> HelperPlan<P> {
             let above = if above == ROOT { 0 } else { depth[above as usize] };
             layout.depth_max = layout.depth_max.max(above + 1);
         }
+    }
+}
+
+/// Whoever feeds few in a stripe that has more helpers than the source can feed changes places with another one: it gives as much
+/// in another stripe instead. A helper above another is a way longer than need be.
+fn merge_parts(stripe: usize, width: usize, widths: &[usize], rooms: &mut [[u16; STRIPES_MAX as usize]]) {
+    let serving = |rooms: &[[u16; STRIPES_MAX as usize]], stripe: usize| {
+        rooms.iter().filter(|room| room[stripe] > 0).count()
+    };
+    for _ in width..serving(rooms, stripe) {
+        let helpers: SmallVec<[usize; 16]> =
+            (0..rooms.len()).filter(|&place| rooms[place][stripe] > 0).collect();
+        let Some(&least) = helpers.iter().min_by_key(|&&place| (rooms[place][stripe], place)) else { return };
+        let part = rooms[least][stripe];
+        let swap = helpers.iter().filter(|&&place| place != least).find_map(|&place| {
+            let others = (0..widths.len()).filter(|&other| other != stripe && rooms[place][other] >= part);
+            let mut free = others.filter(|&other| {
+                let is_new = rooms[least][other] == 0 && rooms[place][other] > part;
+                !is_new || serving(rooms, other) < widths[other]
+            });
+            free.next().map(|other| (place, other))
+        });
+        let Some((place, other)) = swap else { return };
+        rooms[least][stripe] = 0;
+        rooms[least][other] += part;
+        rooms[place][stripe] += part;
+        rooms[place][other] -= part;
     }
 }
 

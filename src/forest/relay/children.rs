@@ -1,6 +1,8 @@
 //! What a node does for those whom it feeds.
 
 use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -20,6 +22,15 @@ const RESERVE_PART: usize = 5;
 const EARLY_MAX: usize = 256;
 
 impl<P: WirePeer> Relay<P> {
+    /// What the link's round trip was measured to be. Nothing happens if the peer neither feeds nor is fed.
+    pub fn set_rtt(&mut self, peer: P, rtt: Duration) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        entry.set_rtt(rtt);
+        for index in 0..if self.is_shared() { self.stripes.len() } else { 0 } {
+            self.order_children(index);
+        }
+    }
+
     pub(super) fn on_attach(
         &mut self,
         from: P,
@@ -88,8 +99,7 @@ impl<P: WirePeer> Relay<P> {
             stripe.children.push(child);
         }
         for index in stripes_of(accepted, self.stripes.len()) {
-            // Those who feed most are fed first: what they wait for, many wait for.
-            self.stripes[index].children.sort_by_key(|child| core::cmp::Reverse(child.feeds));
+            self.order_children(index);
         }
         if accepted != 0 {
             self.peer(from, now, actions);
@@ -98,6 +108,29 @@ impl<P: WirePeer> Relay<P> {
         let message = self.attached(attach.token, accepted, interest, redirects, now);
         self.send(from, message, actions);
         self.note_wanted(now, actions);
+    }
+
+    /// Those who feed most are fed first: what they wait for, many wait for. In a group, where uploads are nearly full, the
+    /// farthest of the others then: what is sent to them is longest on its way.
+    pub(super) fn order_children(&mut self, index: usize) {
+        let peers = &self.peers;
+        let is_shared = self.shared_upload.is_some();
+        let far = |peer: P| peers.get(&peer).filter(|_| is_shared).map_or(0, |peer| peer.rtt_us);
+        self.stripes[index].children.sort_by_key(|child| Reverse((child.feeds, far(child.peer))));
+    }
+
+    /// Puts the copies of a frame in order that go into those stripes: helpers first, then the farthest.
+    pub(super) fn order_copies(&self, copies: &mut Vec<RelayAction<P>>, begin: usize, stripes: &[usize]) {
+        let rank = |stripe: usize, copy: &RelayAction<P>| {
+            let RelayAction::Pass { to, .. } = copy else { return (false, 0) };
+            let children = &self.stripes[stripe].children;
+            let helps = children.iter().any(|child| child.peer == *to && child.feeds > 0);
+            (helps, self.peers.get(to).map_or(0, |peer| peer.rtt_us))
+        };
+        let tail = copies.drain(begin..).zip(stripes);
+        let mut ranked: Vec<_> = tail.map(|(copy, &stripe)| (Reverse(rank(stripe, &copy)), copy)).collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        copies.extend(ranked.into_iter().map(|(_, copy)| copy));
     }
 
     pub(super) fn attached(

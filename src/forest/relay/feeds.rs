@@ -133,6 +133,10 @@ impl<P: WirePeer> Relay<P> {
                 }
             }
         }
+        if self.is_shared() {
+            // Whom the plan gives others will feed them, though they have not come yet.
+            feeds = feeds.max(self.slots());
+        }
         self.token = self.token.wrapping_add(1);
         let token = self.token;
         let entry = self.peer(peer, now, actions);

@@ -79,6 +79,9 @@ const LAG_LOOKS: u8 = 3;
 /// else has room.
 const LAG_PART: u32 = 4;
 
+/// What is left of a peak is forgotten by this part with each chunk.
+const PEAK_DECAY: u32 = 8;
+
 /// From so many stripes on, upload is scarce.
 const STRIPES_SCARCE: usize = 12;
 
@@ -180,7 +183,7 @@ impl<P: WirePeer> Relay<P> {
             stripe.delay_us - stripe.delay_us / 8 + delay_us / 8
         };
         stripe.delay_peak_us =
-            delay_us.max(stripe.delay_peak_us - stripe.delay_peak_us.saturating_sub(delay_us) / 16);
+            delay_us.max(stripe.delay_peak_us - stripe.delay_peak_us.saturating_sub(delay_us) / PEAK_DECAY);
     }
 
     /// The next looks tell the planner what this node can spend.

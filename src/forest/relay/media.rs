@@ -151,6 +151,8 @@ impl<P: WirePeer> Relay<P> {
         self.note_published(publish.payload.len(), now);
         let bodies: Vec<Bytes> = bodies.into_iter().chain(parity).collect();
         let mut seal = self.seal(&head, &bodies, publish.payload.len()).into_iter();
+        let begin = actions.len();
+        let mut stripes = Vec::new();
         for (index, body) in bodies.into_iter().enumerate() {
             let seal = seal.next().unwrap_or_default();
             let chunk =
@@ -159,9 +161,15 @@ impl<P: WirePeer> Relay<P> {
             self.keep(&chunk, frame.clone(), facts.deadline);
             if index < held_from {
                 self.pass_on(&chunk, &frame, None, Late::No, now, actions);
+                if self.is_shared() {
+                    stripes.resize(actions.len() - begin, self.stripe_of(chunk.number));
+                }
             } else {
                 self.held_back.push((chunk, frame));
             }
+        }
+        if self.is_shared() && head.data > 1 {
+            self.order_copies(actions, begin, &stripes);
         }
         if let Some(track) = self.tracks.get_mut(&publish.track) {
             track.log.skip_delivery();
@@ -433,6 +441,9 @@ impl<P: WirePeer> Relay<P> {
             }
             Some(missing) => {
                 self.stats.chunks_repaired += 1;
+                if self.is_shared() {
+                    self.learn_lateness(self.stripe_of(chunk.number), from, missing, now);
+                }
                 if missing.tries > 0 {
                     let took = now - missing.asked;
                     self.repair_time = self.repair_time - self.repair_time / 8 + took / 8;
@@ -558,6 +569,7 @@ impl<P: WirePeer> Relay<P> {
         if self.is_shared() {
             self.miss_passed_over(index, chunk, now);
             self.expect_rest(chunk, now);
+            self.expect_next(index, chunk, now);
         }
         // Of a track of which only keyframes are wanted, gaps are no news.
         if chunk.number == next || !self.subtree_wants(index, chunk.track) {

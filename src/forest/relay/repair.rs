@@ -1,19 +1,16 @@
-//! Gaps, late joining, and what others ask for.
+//! Gaps and late joining.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::keyframes::PICTURE_PATIENCE;
-use super::media::key_of;
-use super::{Missing, PassedLate, Peer, RTT_GUESS, Relay, RelayAction, bit};
+use super::silence::ACTIVE;
+use super::{Missing, Peer, RTT_GUESS, Relay, RelayAction, bit};
 use crate::forest::track::Spare;
-use crate::io::Class;
 use crate::log::RangeSet;
-use crate::propagation::bucket::Bucket;
 use crate::time::Instant;
 use crate::wire::{Chunk, ForestMessage, TrackPosition, WirePeer};
 
@@ -44,22 +41,11 @@ const SPARED: Duration = Duration::from_millis(15);
 /// What the rest of a frame is given for a queue in which its first chunk waited, at most: longer, and losses go unnoticed.
 const WAITED_MAX: Duration = Duration::from_millis(40);
 
-/// Chunks that others wait for while this node waits for them itself, at most.
-const OWED_MAX: usize = 4_096;
-
-/// A request that was sent before the chunk came takes less than this, and of so many chunks it is known.
-const PASSED_LATE_TIME: Duration = Duration::from_millis(150);
-const PASSED_LATE_MAX: usize = 64;
-
 /// Chunks named in one request, at most: it must fit a frame.
 const NAMED_MAX: usize = 64;
 
-/// What a peer may ask for at a time: three times the stream for so long, or so many bytes.
-const SERVE_BURST: Duration = Duration::from_millis(250);
-const SERVE_BURST_BYTES_MIN: u64 = 96 * 1_500;
-
 /// Chunks looked at for one request, at most.
-const WANTED_MAX: u64 = 1_024;
+pub(super) const WANTED_MAX: u64 = 1_024;
 
 /// So often of the stripe's parent, which may be waiting for it itself, before the others are asked.
 const OWN_TRIES: u8 = 2;
@@ -81,7 +67,9 @@ const GROUP_SHARED_MAX: u64 = 2;
 const PICTURE_GATHER: Duration = Duration::from_millis(100);
 
 /// Chunks that are later by this than any other was lately are missed.
-const LATENESS: Duration = Duration::from_millis(10);
+pub(super) const LATENESS: Duration = Duration::from_millis(20);
+const LATENESS_MIN_US: u32 = 12_000;
+const LATENESS_MAX_US: u32 = 60_000;
 
 /// How much sooner another peer must answer than a stripe's parent to be asked in its place.
 const NEARER: Duration = Duration::from_millis(15);
@@ -283,9 +271,36 @@ impl<P: WirePeer> Relay<P> {
             if !(fed && open && self.subtree_wants(other, chunk.track)) {
                 continue;
             }
-            let due = captured + Duration::from_micros(stripe.delay_peak_us.into()) + waited + LATENESS;
+            let due =
+                captured + Duration::from_micros(stripe.delay_peak_us.into()) + waited + self.lateness();
             self.miss_from(chunk.track, number, false, due.max(now + REORDERING));
         }
+    }
+
+    fn lateness(&self) -> Duration {
+        Duration::from_micros(self.lateness_us.into())
+    }
+
+    /// In a group, a chunk has come that was asked for. Whatever comes from the parent sooner than it could answer was only late:
+    /// others are given more time from now on, until some are lost.
+    pub(super) fn learn_lateness(&mut self, index: usize, from: P, missing: Missing, now: Instant) {
+        let rtt = self.peers.get(&from).map_or(RTT_GUESS, Peer::rtt);
+        let was_late = self.stripes[index].parent == Some(from) && now - missing.asked < rtt * 3 / 4;
+        let (more, less) = if was_late { (self.lateness_us / 8, 0) } else { (0, self.lateness_us / 32) };
+        self.lateness_us = (self.lateness_us + more - less).clamp(LATENESS_MIN_US, LATENESS_MAX_US);
+    }
+
+    /// Of a group: who passes on what the source sends does not wait for its next chunk to see that one was lost.
+    pub(super) fn expect_next(&mut self, index: usize, chunk: &Chunk, now: Instant) {
+        let stripe = &self.stripes[index];
+        let relays = stripe.parent == Some(self.source) && !stripe.children.is_empty();
+        let is_steady = stripe.deviation_us < stripe.interval_us / 2;
+        if !relays || !is_steady || stripe.candidate.is_some() || self.notice.state != ACTIVE {
+            return;
+        }
+        let usual = Duration::from_micros((stripe.interval_us + stripe.deviation_us * 2).into());
+        let next = chunk.number + self.stripes.len() as u64;
+        self.miss_from(chunk.track, next, false, now + usual + self.lateness());
     }
 
     /// Whether somebody was asked for the chunk.
@@ -345,9 +360,11 @@ impl<P: WirePeer> Relay<P> {
             let Some(missing) = self.missing.get(&(track, number)).copied() else { continue };
             let Some(state) = self.tracks.get(&track) else { continue };
             let use_by = state.log.use_by_ms(number);
+            // What was only foreseen is asked for once.
+            let unseen = missing.tries > 0 && use_by.is_none() && number >= state.log.end();
             let late = !missing.history && use_by.is_some_and(|at| at <= now_ms);
             let hopeless = missing.history && missing.tries >= TRIES_MAX && state.log.has_started();
-            if late || hopeless || state.log.is_settled(number) {
+            if late || hopeless || unseen && !missing.history || state.log.is_settled(number) {
                 self.found(track, number);
                 continue;
             }
@@ -436,6 +453,13 @@ impl<P: WirePeer> Relay<P> {
             }
         }
         let own = self.stripes.get(stripe)?.parent;
+        if tries == 0 && own != Some(self.source) {
+            // What did not reach the parent either is sooner had from somebody whom another feeds.
+            let beside = self.beside(stripe, own);
+            if beside.is_some() {
+                return beside;
+            }
+        }
         if self.is_shared() && matches!(tries, 0 | 4 | 6 | 8) {
             // All receive the same at about the same time, and an answer from nearby is soon there.
             let parents = self.stripes.iter().filter_map(|stripe| stripe.parent);
@@ -463,6 +487,19 @@ impl<P: WirePeer> Relay<P> {
         if parents.is_empty() { None } else { Some(parents[usize::from(tries) % parents.len()]) }
     }
 
+    /// In a group, the nearest of the parents who, as the plan says, has a stripe from elsewhere: if it is about as near as
+    /// `own`.
+    fn beside(&self, stripe: usize, own: Option<P>) -> Option<P> {
+        let own = own.filter(|_| self.is_shared())?;
+        let backups = &self.stripes.get(stripe)?.backups;
+        let rtt = |peer: P| self.peers.get(&peer).map_or(RTT_GUESS, Peer::rtt);
+        let parents = self.stripes.iter().filter_map(|stripe| stripe.parent);
+        let fits = parents.filter(|&peer| {
+            peer != own && peer != self.source && backups.contains(&peer) && !self.banned.contains(&peer)
+        });
+        fits.min_by_key(|&peer| rtt(peer)).filter(|&peer| rtt(peer) < rtt(own) + NEARER)
+    }
+
     /// Asks for the next part of the history: at most at twice the rate of the stream, keyframes first by nature.
     fn ask_history(&mut self, now: Instant) {
         self.history_at = None;
@@ -480,153 +517,6 @@ impl<P: WirePeer> Relay<P> {
         if !self.history.is_empty() {
             self.history_at = Some(now + HISTORY_STEP);
         }
-    }
-
-    // --- for others -----------------------------------------------------------------------------------------------
-
-    pub(super) fn on_want(
-        &mut self,
-        from: P,
-        history: bool,
-        tracks: &[(u8, RangeSet)],
-        now: Instant,
-        actions: &mut Vec<RelayAction<P>>,
-    ) {
-        self.stats.wants_received += 1;
-        let is_child =
-            self.stripes.iter().any(|stripe| stripe.children.iter().any(|child| child.peer == from));
-        if !is_child {
-            // It missed our farewell, or never asked properly.
-            self.send(from, ForestMessage::Detach { stripes: u16::MAX }, actions);
-            return;
-        }
-        let mut gone: Vec<(u8, RangeSet)> = Vec::new();
-        let mut left = WANTED_MAX;
-        for (id, ranges) in tracks {
-            for range in ranges.iter() {
-                for number in range.start..range.end.min(range.start.saturating_add(left)) {
-                    left -= 1;
-                    self.serve(from, *id, number, history, &mut gone, now, actions);
-                }
-            }
-        }
-        if !gone.is_empty() {
-            self.send(from, ForestMessage::Gone { tracks: gone }, actions);
-        }
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "one chunk of one request")]
-    fn serve(
-        &mut self,
-        to: P,
-        id: u8,
-        number: u64,
-        history: bool,
-        gone: &mut Vec<(u8, RangeSet)>,
-        now: Instant,
-        actions: &mut Vec<RelayAction<P>>,
-    ) {
-        let held = self.tracks.get(&id).and_then(|track| track.log.get(number));
-        let Some((bytes, here)) = held.map(|held| (held.bytes(), held.here().cloned())) else {
-            let key = (id, number);
-            let sealed = self.seals.as_ref().is_some_and(|seals| seals.holds(id, number));
-            let coming = sealed || self.missing.contains_key(&key) || self.history.contains(&key);
-            self.stats.chunks_unserved += 1;
-            let known = self.tracks.get(&id).is_some_and(|track| number >= track.log.end());
-            let edge = self.stripes.get(self.stripe_of(number)).and_then(|stripe| stripe.edge(id));
-            let coming = coming || edge.is_some_and(|edge| number >= edge);
-            // Whoever is fed by another asks that one next, and has it sooner than from here.
-            let stripe = self.stripes.get(self.stripe_of(number));
-            let is_fed = stripe.is_some_and(|stripe| stripe.children.iter().any(|child| child.peer == to));
-            let (coming, known) = if self.is_shared() && !is_fed { (false, false) } else { (coming, known) };
-            if coming && (self.owed.len() < OWED_MAX || self.owed.contains_key(&key)) {
-                let waiting = self.owed.entry(key).or_insert_with(|| smallvec![]);
-                if waiting.len() < 8 && !waiting.contains(&to) {
-                    waiting.push(to);
-                }
-            } else if !known {
-                note_gone(gone, id, number);
-            }
-            return;
-        };
-        let keyframe = self.tracks.get(&id).is_some_and(|track| track.log.is_keyframe(number));
-        if !history && self.is_under_way(to, id, number, now) {
-            return;
-        }
-        // Whoever waits for his first picture is not kept waiting by what others have to spare.
-        let bears = !(history && !keyframe && self.is_busy() || self.is_swamped());
-        if !(bears && self.affords(to, bytes, history, now)) {
-            self.stats.chunks_unserved += 1;
-            if !history {
-                // Somebody else may have room.
-                note_gone(gone, id, number);
-            }
-            return;
-        }
-        let Some(frame) = here.or_else(|| self.rebuild_again(id, number)) else { return };
-        self.stats.chunks_served += 1;
-        let class = match (history, keyframe) {
-            // It is older than all that waits.
-            (false, _) => Class::Urgent,
-            (true, true) => Class::Normal,
-            (true, false) => Class::Background,
-        };
-        let key = Some(key_of(id, number));
-        actions.push(RelayAction::Pass { to, frame, class, deadline: Instant::MAX, key });
-    }
-
-    /// Takes what a chunk costs from the budgets, if they hold it. Repair takes its share of the upload: what it takes beyond,
-    /// live chunks lack, and are missed next. With hardly a queue they lack nothing.
-    fn affords(&mut self, to: P, bytes: u64, history: bool, now: Instant) -> bool {
-        let idle = self.is_idle();
-        let rate = self.facts.map_or(0, |facts| facts.rate_bytes_per_s);
-        let fresh = || Bucket::new((rate * 3).max(30_000), SERVE_BURST, SERVE_BURST_BYTES_MIN, now);
-        let own = self.peers.get_mut(&to);
-        let own = own.map(|peer| &mut **peer.serve_budget.get_or_insert_with(|| Box::new(fresh())));
-        let all = self.serve_budget.as_mut().filter(|_| !history);
-        let mut budgets: SmallVec<[(&mut Bucket, bool); 2]> = SmallVec::new();
-        budgets.extend(own.map(|budget| (budget, false)));
-        budgets.extend(all.map(|budget| (budget, idle)));
-        if budgets.iter_mut().any(|(budget, lends)| !*lends && budget.bytes(now) < bytes) {
-            return false;
-        }
-        for (budget, _) in budgets {
-            let held = budget.bytes(now);
-            budget.spend(bytes.min(held));
-        }
-        if !history {
-            self.load.note_queued(bytes as usize);
-        }
-        true
-    }
-
-    /// A chunk that was missed here went to the children; those in `heard` had asked for it.
-    pub(super) fn note_passed_late(&mut self, track: u8, number: u64, heard: SmallVec<[P; 2]>, now: Instant) {
-        while self.passed_late.front().is_some_and(|passed| now - passed.at > PASSED_LATE_TIME)
-            || self.passed_late.len() >= PASSED_LATE_MAX
-        {
-            self.passed_late.pop_front();
-        }
-        self.passed_late.push_back(PassedLate { track, number, at: now, heard });
-    }
-
-    /// Whether the request of a child crossed the chunk on its way: the chunk was missed here, too, and passed on when it
-    /// came. Each child is taken for that once.
-    fn is_under_way(&mut self, to: P, track: u8, number: u64, now: Instant) -> bool {
-        let mut passed = self.passed_late.iter_mut().rev();
-        let Some(passed) = passed.find(|passed| passed.number == number && passed.track == track) else {
-            return false;
-        };
-        let index = (number % self.stripes.len().max(1) as u64) as usize;
-        let pushed = self.stripes.get(index).is_some_and(|stripe| {
-            let mut children = stripe.children.iter();
-            children.any(|child| child.peer == to && child.begins(track) <= number)
-        });
-        if !pushed || now - passed.at > PASSED_LATE_TIME || passed.heard.contains(&to) {
-            return false;
-        }
-        passed.heard.push(to);
-        true
     }
 
     /// The peer lacks them too: somebody else is asked, soon.
@@ -655,14 +545,6 @@ impl<P: WirePeer> Relay<P> {
 
 /// What a chunk counts for in budgets of repair.
 const CHUNK_BYTES: u64 = 1_200;
-
-fn note_gone(gone: &mut Vec<(u8, RangeSet)>, id: u8, number: u64) {
-    let place = gone.iter().position(|(track, _)| *track == id).unwrap_or_else(|| {
-        gone.push((id, RangeSet::new()));
-        gone.len() - 1
-    });
-    gone[place].1.insert(number..number + 1);
-}
 
 /// The first number from `from` on that is in the stripe.
 pub(super) fn first_of_stripe(from: u64, stripe: u64, stripes: u64) -> u64 {

@@ -29,6 +29,10 @@ const STALL_REPEAT: Duration = Duration::from_millis(500);
 const STALL_REPEAT_SHARED: Duration = Duration::from_millis(60);
 const BELIEVED_SHARED: Duration = Duration::from_millis(110);
 
+/// A helper of which something was heard so lately is not dead, but for this long at most.
+const ALIVE: Duration = Duration::from_millis(80);
+const BUSY_MAX: Duration = Duration::from_millis(600);
+
 /// In a group, who has lost its parent asks another after this time, and takes whoever answers first.
 const HASTE: Duration = Duration::from_millis(30);
 
@@ -42,6 +46,28 @@ impl<P: WirePeer> Relay<P> {
     /// Whether a peer relays a stream of a group.
     fn is_helper(&self, parent: P) -> bool {
         self.is_shared() && parent != self.source
+    }
+
+    /// Helpers of a group of which nothing has come for a while: of them it should be told when anything was heard of them.
+    pub fn doubted(&self, now: Instant) -> impl Iterator<Item = P> + '_ {
+        let due = self.check_at.is_some_and(|at| at <= now) && self.is_shared();
+        let silent = self.stripes.iter().filter(move |stripe| due && now - stripe.heard >= stripe.doubt());
+        silent.filter_map(|stripe| stripe.parent).filter(|&parent| parent != self.source)
+    }
+
+    /// When anything was heard of doubted parents, in whatever swarm. To be told before [`Self::handle_timeout`].
+    pub fn note_heard(&mut self, heard: Vec<(P, Instant)>) {
+        self.heard_of = heard;
+    }
+
+    /// How long a helper may be silent: who still sends something else is only busy.
+    fn helper_patience(&self, index: usize) -> Instant {
+        let stripe = &self.stripes[index];
+        let heard = stripe.heard + stripe.helper_silence();
+        let parent = stripe.parent;
+        let alive = self.heard_of.iter().find(|(peer, _)| Some(*peer) == parent).map(|(_, at)| *at + ALIVE);
+        let most = stripe.heard + (stripe.helper_silence() * 4).min(BUSY_MAX);
+        heard.max(alive.unwrap_or(heard).min(most))
     }
 
     /// Looks for silent parents and candidates that do not answer.
@@ -101,7 +127,7 @@ impl<P: WirePeer> Relay<P> {
         };
         // In a group another parent is sought meanwhile: this one stays until there is one.
         let is_dead = if self.is_helper(parent) {
-            silent >= stripe.helper_silence()
+            now >= self.helper_patience(index)
         } else {
             silent >= stripe.silence() && now - probed >= self.answer_time(parent)
         };
@@ -208,7 +234,7 @@ impl<P: WirePeer> Relay<P> {
                             stripe.parent.map_or(probed, |parent| probed + self.answer_time(parent));
                         let is_helper = stripe.parent.is_some_and(|parent| self.is_helper(parent));
                         if is_helper {
-                            stripe.heard + stripe.helper_silence()
+                            self.helper_patience(index)
                         } else {
                             answered.max(stripe.heard + stripe.silence())
                         }

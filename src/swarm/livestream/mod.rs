@@ -539,6 +539,14 @@ impl<P: WirePeer> Livestream<P> {
         }
     }
 
+    pub(crate) fn doubted(&self, now: Instant) -> impl Iterator<Item = P> + '_ {
+        self.relay.iter().flat_map(move |relay| relay.doubted(now))
+    }
+
+    pub(crate) fn note_heard(&mut self, heard: Vec<(P, Instant)>) {
+        self.relay.iter_mut().for_each(|relay| relay.note_heard(heard.clone()));
+    }
+
     fn want(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
         let wants = self.interest();
         if let Some(relay) = self.relay.as_mut().filter(|_| self.local != self.source) {

@@ -6,10 +6,12 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::options::{MediaOptions, MediaTrack};
-use super::relays::LARGE;
 use super::upload::Demand;
 use super::voice::{AUDIBLE, SPEAKING};
 use crate::wire::{MediaProfile, WirePeer};
+
+/// With more participants than this, whoever is shown large is not shown small, too.
+const SPARING: usize = 8;
 
 /// A participant, as far as its media are concerned.
 #[derive(Clone, Copy, Debug)]
@@ -108,12 +110,12 @@ impl<P: WirePeer> Ranking<P> {
         let full: BTreeSet<P> = self.shown_in_full(options).collect();
         let shown: BTreeSet<P> = self.shown(options).collect();
         let receivers = self.len().saturating_sub(1) as u64;
-        let is_large = self.len() > LARGE;
+        let is_sparing = self.len() > SPARING;
         self.members.iter().map(move |member| {
             let is_full = full.contains(&member.peer);
             let received = [
                 (MediaTrack::Audio, member.media.voice >= AUDIBLE || is_full),
-                (MediaTrack::Thumbnail, shown.contains(&member.peer) && !(is_large && is_full)),
+                (MediaTrack::Thumbnail, shown.contains(&member.peer) && !(is_sparing && is_full)),
                 (MediaTrack::Video, is_full),
                 (MediaTrack::Screen, !member.has_idle_screen()),
             ];
@@ -144,15 +146,15 @@ impl<P: WirePeer> Ranking<P> {
         }
         let shown: BTreeSet<P> = self.shown(options).chain(full.iter().copied()).collect();
         let all_listen = self.all_listen(options);
-        // In a large group nothing is to spare for a small picture beside the large one.
-        let is_large = self.len() > LARGE;
+        // Where many watch nothing is to spare for a small picture beside the large one.
+        let is_sparing = self.len() > SPARING;
         let mut wishes = BTreeMap::new();
         for member in self.members.iter().filter(|member| member.peer != local) {
             let peer = member.peer;
             let heard = all_listen || member.media.voice >= AUDIBLE || shown.contains(&peer);
             let wanted = [
                 (MediaTrack::Audio, heard),
-                (MediaTrack::Thumbnail, shown.contains(&peer) && !(is_large && full.contains(&peer))),
+                (MediaTrack::Thumbnail, shown.contains(&peer) && !(is_sparing && full.contains(&peer))),
                 (MediaTrack::Video, full.contains(&peer)),
                 (MediaTrack::Screen, true),
             ];

@@ -401,21 +401,41 @@ impl<P: WirePeer> Group<P> {
 
     /// What this node spends on its own tracks, who may help, and what each gives to the tracks of others.
     fn shares(&self, options: &MediaOptions, ranking: &Ranking<P>) -> (Vec<Share>, Vec<Helper<P>>, Gifts<P>) {
-        let receivers = ranking.len().saturating_sub(1) as u64;
-        let mut helped = Vec::new();
-        let mut helpers = Vec::new();
-        let mut own_shares = Vec::new();
         let (mut demanded, mut uploads) = (0u64, 0);
         for (member, demands) in ranking.demands(options) {
             let taken = demands.iter().map(|demand| upload::taken(demand, options));
             demanded = taken.fold(demanded, u64::saturating_add);
             uploads += member.media.upload_bytes_per_s.min(UPLOAD_MAX);
         }
-        let balanced = upload::balanced_percent(demanded, uploads);
+        let mut percent = upload::balanced_percent(demanded, uploads);
+        loop {
+            let (mut own_shares, helped, helpers) = self.shares_of(percent, options, ranking);
+            // What does not make a whole slot is lost: where all is just enough, it is too little.
+            if upload::suffices(&helped, &helpers) || percent >= upload::GIVEN_PERCENT {
+                if helped.iter().any(|helped| !helped.is_idle) {
+                    // What is left of the upload is for others.
+                    own_shares.iter_mut().for_each(|share| share.redundancy = 100);
+                }
+                let given = upload::give(&helped, &helpers);
+                return (own_shares, helpers, given);
+            }
+            percent += 1;
+        }
+    }
+
+    /// The same if those who need help use so much of their uploads, in percent, for others and for themselves.
+    fn shares_of(
+        &self,
+        balanced_percent: u64,
+        options: &MediaOptions,
+        ranking: &Ranking<P>,
+    ) -> (Vec<Share>, Vec<Helped<P>>, Vec<Helper<P>>) {
+        let receivers = ranking.len().saturating_sub(1) as u64;
+        let (mut own_shares, mut helped, mut helpers) = (Vec::new(), Vec::new(), Vec::new());
         for (member, demands) in ranking.demands(options) {
             let upload_bytes_per_s = member.media.upload_bytes_per_s.min(UPLOAD_MAX);
             let options = MediaOptions { upload_bytes_per_s, ..options.clone() };
-            let mut shares = upload::divide(&demands, balanced, &options);
+            let mut shares = upload::divide(&demands, balanced_percent, &options);
             for (demand, share) in demands.iter().zip(&shares) {
                 let need = upload::missing(demand, share, &options);
                 if need > 0 {
@@ -423,7 +443,7 @@ impl<P: WirePeer> Group<P> {
                     helped.push(Helped { peer: member.peer, track, need, slot, is_idle: false });
                 }
             }
-            let (peer, spare) = (member.peer, upload::spare(&shares, balanced, &options));
+            let (peer, spare) = (member.peer, upload::spare(&shares, balanced_percent, &options));
             helpers.push(Helper { peer, spare });
             if member.has_idle_screen() {
                 let demand = Demand { track: MediaTrack::Screen, receivers };
@@ -437,12 +457,7 @@ impl<P: WirePeer> Group<P> {
                 own_shares = shares;
             }
         }
-        if helped.iter().any(|helped| !helped.is_idle) {
-            // What is left of the upload is for others.
-            own_shares.iter_mut().for_each(|share| share.redundancy = 100);
-        }
-        let given = upload::give(&helped, &helpers);
-        (own_shares, helpers, given)
+        (own_shares, helped, helpers)
     }
 
     /// Orders what leads from the present livestreams to the wanted ones.

@@ -46,7 +46,7 @@ pub(super) struct Helped<P> {
 }
 
 /// What plans may be given of the upload, in percent; they use [`HELPER_USE_PERCENT`] of that.
-const GIVEN_PERCENT: u64 = 93;
+pub(super) const GIVEN_PERCENT: u64 = 93;
 
 /// Up to this use of its upload, in percent, a participant feeds all others itself.
 const MESH_PERCENT: u64 = 85;
@@ -59,7 +59,7 @@ const WIRE_PERCENT: u64 = 105;
 
 /// A source that others help has the bursts of its keyframes to send, too: what it gives, in percent of what all have to give on
 /// average.
-const HELPED_PERCENT: u64 = 103;
+const HELPED_PERCENT: u64 = 106;
 
 /// What a track takes on the wire for each receiver, but for what plans add, in bytes a second.
 pub(super) fn rate(track: MediaTrack, options: &MediaOptions) -> u64 {
@@ -211,6 +211,14 @@ pub(super) struct Helper<P> {
     pub(super) spare: u64,
 }
 
+/// Whether those who have anything to spare can give all that is needed now, in whole slots.
+pub(super) fn suffices<P: WirePeer>(helped: &[Helped<P>], helpers: &[Helper<P>]) -> bool {
+    let busy = helped.iter().filter(|helped| !helped.is_idle);
+    let Some(slot) = busy.clone().map(|helped| helped.slot).max() else { return true };
+    let able: u64 = helpers.iter().map(|helper| helper.spare / slot * slot).sum();
+    able >= busy.map(|helped| helped.need).sum()
+}
+
 /// What each participant gives to each track of others: who, whose, which, and how much, in bytes a second.
 ///
 /// Everybody serves few tracks, one if possible: a helper of many would pass on much at once now and then, and each of its
@@ -228,7 +236,9 @@ pub(super) fn give<P: WirePeer>(
     }
     // Where there is more than enough, everybody gives less, not a few everything.
     let asked = if busy == 0 { spare } else { (busy + busy / 64).min(spare) };
-    let slot = helped.iter().map(|helped| helped.slot).max().unwrap_or(1).max(1);
+    // Places that are only held change nothing for those who need some now.
+    let counts = |helped: &&Helped<P>| busy == 0 || !helped.is_idle;
+    let slot = helped.iter().filter(counts).map(|helped| helped.slot).max().unwrap_or(1).max(1);
     // What a keyframe adds for a while follows from what is given alone, so nobody gives much more than others.
     let able = helpers.iter().filter(|helper| helper.spare >= slot).count().max(1) as u64;
     let even = (asked / able * EVEN_PERCENT / 100).next_multiple_of(slot);
