@@ -19,7 +19,7 @@ pub(crate) struct Group {
     /// How many speak at a time and show a large picture; 0 for no media at all. Default: 3 up to 200 participants, else 0.
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=100))]
     speakers: Option<u32>,
-    /// The video of a speaker in kbit/s, its thumbnail included.
+    /// The video of a speaker in kbit/s, beside its thumbnail.
     #[arg(long, default_value_t = 1_200.0, value_parser = positive)]
     video_kbps: f64,
     /// The thumbnail of each participant in kbit/s.

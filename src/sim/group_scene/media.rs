@@ -24,7 +24,7 @@ use crate::time::Instant;
 pub struct MediaScene {
     /// How many speak at a time.
     pub speakers: u32,
-    /// The video of a speaker in bytes of payload a second, its thumbnail included. Default 150,000: 1.2 Mbit/s.
+    /// The video of a speaker in bytes of payload a second, beside its thumbnail. Default 150,000: 1.2 Mbit/s.
     pub video_bytes_per_s: u64,
     /// A thumbnail, the same. Default 3,750: 30 kbit/s.
     pub thumbnail_bytes_per_s: u64,
@@ -65,8 +65,7 @@ impl MediaScene {
         let mut options = MediaOptions::new(upload_bytes_per_s);
         options.audio_bytes_per_s = self.audio_bytes_per_s;
         options.thumbnail_bytes_per_s = self.thumbnail_bytes_per_s;
-        options.video_bytes_per_s =
-            self.video_bytes_per_s.saturating_sub(self.thumbnail_bytes_per_s).max(100);
+        options.video_bytes_per_s = self.video_bytes_per_s.max(100);
         options.topology = self.topology;
         options
     }

@@ -197,10 +197,12 @@ mod tests {
         assert_eq!(ranking.speakers(&MediaOptions::new(625_000)), [3, 7, 9]);
         assert_eq!(received(&ranking, 0, &[], MediaTrack::Video), [3, 7, 9]);
         assert_eq!(received(&ranking, 7, &[], MediaTrack::Video), [3, 9], "nobody receives itself");
-        assert_eq!(received(&ranking, 0, &[], MediaTrack::Thumbnail).len(), 12);
+        assert_eq!(received(&ranking, 0, &[], MediaTrack::Thumbnail).len(), 9, "nobody is sent twice");
+        assert_eq!(received(&talk(8), 0, &[], MediaTrack::Thumbnail).len(), 7, "few can afford both");
         assert_eq!(received(&ranking, 0, &[], MediaTrack::Audio).len(), 31);
         assert_eq!(received(&ranking, 0, &[21], MediaTrack::Video), [3, 7, 21], "a pin takes a place");
-        assert!(received(&ranking, 0, &[21], MediaTrack::Thumbnail).contains(&21));
+        let small = received(&ranking, 0, &[21], MediaTrack::Thumbnail);
+        assert!(small.contains(&9) && !small.contains(&21), "whose place it takes is shown small: {small:?}");
     }
 
     #[test]

@@ -23,10 +23,10 @@ use crate::wire::WirePeer;
 pub(super) const LARGE: usize = 32;
 
 /// What participants use of their uploads for media, in percent: the rest is for repair, for the roster and for messages.
-const USED_PERCENT: u64 = 85;
+const USED_PERCENT: u64 = 86;
 
 /// The same of those who publish a large track: what waits in their queues, everybody waits for.
-const SOURCE_PERCENT: u64 = 76;
+const SOURCE_PERCENT: u64 = 78;
 
 /// Relays are elected until they have this part of what is needed, in percent.
 const PLENTY_PERCENT: u64 = 110;
