@@ -122,3 +122,144 @@ fn in_a_group_the_copy_of_a_small_frame_leaves_with_the_next_one() {
     assert_eq!(sent(true), [1, 2, 2]);
     assert_eq!(sent(false), [2, 2, 2]);
 }
+
+fn keyframe(bytes: usize, now: Instant) -> Publish {
+    let payload = Bytes::from(vec![7; bytes]);
+    Publish { track: PICTURES, keyframe: true, captured: now, deadline: None, payload }
+}
+
+/// A source of a group that feeds 2 and 3, and 4, which feeds others; 3 is the farthest.
+fn shared_source(stripes: u8, now: Instant) -> Relay<u64> {
+    let mut source = Relay::source(1, SWARM, config(), StreamFacts { stripes, ..facts() }, 100, now);
+    source.share_upload(10_000_000);
+    for (peer, feeds) in [(2, 0), (3, 0), (4, 5)] {
+        let ForestMessage::Attach(attach) = attach() else { unreachable!() };
+        let stripes = (1 << stripes) - 1;
+        say(&mut source, peer, ForestMessage::Attach(Attach { stripes, feeds, ..attach }), now);
+    }
+    for (peer, ms) in [(2, 20), (3, 90), (4, 30)] {
+        source.set_rtt(peer, Duration::from_millis(ms));
+    }
+    source
+}
+
+#[test]
+fn in_a_group_helpers_are_fed_first_and_then_the_farthest() {
+    let now = Instant::from_secs(10);
+    let mut source = shared_source(2, now);
+    let mut actions = Vec::new();
+    source.publish(keyframe(2_000, now), now, &mut actions);
+    let order: Vec<u64> = actions
+        .iter()
+        .filter_map(|action| match action {
+            RelayAction::Pass { to, .. } => Some(*to),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, [4, 4, 3, 3, 2, 2], "over both chunks");
+}
+
+/// A viewer of a group that gets its only stripe from `parent`, and feeds 7.
+fn shared_viewer(source: &Relay<u64>, parent: u64, now: Instant) -> Relay<u64> {
+    let mut viewer = Relay::viewer(4, SWARM, 1, 1, config(), now);
+    viewer.share_upload(10_000_000);
+    viewer.learn(facts(), now);
+    viewer.wants = Interest::ALL;
+    viewer.notice.state = 1;
+    viewer.stripes[0].parent = Some(parent);
+    viewer.clock_offset_us = source.clock_offset_us;
+    viewer.clock = Some(ClockReading { error: Duration::ZERO, at: now, measured: true });
+    viewer.peer(parent, now, &mut Vec::new()).set_rtt(Duration::from_millis(40));
+    say(&mut viewer, 7, attach(), now);
+    viewer
+}
+
+/// Whom the viewer asks for what, until then.
+fn wants(viewer: &mut Relay<u64>, until: Instant) -> Vec<(Instant, u64, RangeSet)> {
+    let mut asked = Vec::new();
+    while let Some(at) = viewer.poll_timeout().filter(|at| *at <= until) {
+        let mut actions = Vec::new();
+        viewer.handle_timeout(at, &mut actions);
+        for action in actions {
+            if let RelayAction::Send { to, message: ForestMessage::Want { tracks, .. }, .. } = action {
+                asked.extend(tracks.into_iter().map(|(_, numbers)| (at, to, numbers)));
+            }
+        }
+    }
+    asked
+}
+
+#[test]
+fn in_a_group_a_helper_asks_for_what_does_not_come_when_it_should() {
+    let ms = Duration::from_millis;
+    let start = Instant::from_secs(10);
+    let mut source = shared_source(1, start);
+    let mut viewer = shared_viewer(&source, 1, start);
+    for number in 0..30 {
+        let now = start + ms(33) * number;
+        let mut actions = Vec::new();
+        source.publish(keyframe(900, now), now, &mut actions);
+        let arrived = now + ms(20);
+        assert!(wants(&mut viewer, arrived).is_empty(), "chunk {number} is not late");
+        pass(&mut viewer, 1, &frames_to(&actions, 4)[0], arrived);
+    }
+    // The next one is lost. Its gap would be seen 66 ms after the last one, when another has come.
+    let last = start + ms(33) * 29 + ms(20);
+    let asked = wants(&mut viewer, last + ms(300));
+    assert_eq!(asked.len(), 1, "what nobody has seen is asked for once: {asked:?}");
+    let (at, to, numbers) = &asked[0];
+    assert_eq!((*to, numbers), (1, &RangeSet::from(30..31)));
+    assert!(*at - last > ms(33) && *at - last < ms(66), "{:?}", *at - last);
+}
+
+#[test]
+fn in_a_group_patience_grows_where_chunks_are_late_and_shrinks_where_they_are_lost() {
+    let now = Instant::from_secs(10);
+    let source = shared_source(1, now);
+    let mut viewer = shared_viewer(&source, 1, now);
+    let before = viewer.lateness_us;
+    let missing = |ms| Missing { tries: 1, history: false, asked: now - Duration::from_millis(ms) };
+    // Sooner than the parent could answer.
+    viewer.learn_lateness(0, 1, missing(5), now);
+    assert!(viewer.lateness_us > before);
+    let most = (0..100).map(|_| {
+        viewer.learn_lateness(0, 1, missing(5), now);
+        viewer.lateness_us
+    });
+    assert_eq!(most.max(), Some(60_000));
+    for _ in 0..200 {
+        viewer.learn_lateness(0, 1, missing(45), now);
+    }
+    assert!(viewer.lateness_us < 13_000, "{}", viewer.lateness_us);
+}
+
+#[test]
+fn in_a_group_a_helper_that_sends_something_else_is_busy_and_not_dead() {
+    let ms = Duration::from_millis;
+    let start = Instant::from_secs(10);
+    let failed_after = |heard_for: Duration| {
+        let source = shared_source(1, start);
+        let mut viewer = shared_viewer(&source, 2, start);
+        let mut now = start;
+        for _ in 0..20 {
+            now += ms(33);
+            viewer.stripes[0].note_heard(now);
+        }
+        let last = now;
+        viewer.check_soon(now);
+        while viewer.stats(now).failovers == 0 && now < last + Duration::from_secs(3) {
+            now = viewer.poll_timeout().unwrap_or(Instant::MAX).max(now);
+            if viewer.doubted(now).any(|peer| peer == 2) {
+                viewer.note_heard(vec![(2, now.min(last + heard_for))]);
+            }
+            viewer.handle_timeout(now, &mut Vec::new());
+        }
+        now - last
+    };
+    let dead = failed_after(Duration::ZERO);
+    assert!(dead > ms(80) && dead < ms(200), "{dead:?}");
+    let busy = failed_after(ms(250));
+    assert!(busy > ms(300) && busy < ms(400), "{busy:?}");
+    let mute = failed_after(Duration::from_secs(10));
+    assert!(mute < ms(650), "it is believed for a while: {mute:?}");
+}

@@ -194,3 +194,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_gives_little_in_a_stripe_changes_places_with_another() {
+    const NONE: [u16; STRIPES_MAX as usize] = [0; STRIPES_MAX as usize];
+    let rooms_of = |parts: [[u16; 3]; 3]| {
+        parts.map(|part| {
+            let mut rooms = NONE;
+            rooms[..3].copy_from_slice(&part);
+            rooms
+        })
+    };
+    // The source feeds two in each stripe; in the first one three are to pass it on.
+    let widths = [2, 2, 2];
+    let mut rooms = rooms_of([[6, 7, 0], [6, 0, 7], [1, 6, 6]]);
+    merge_parts(0, widths[0], &widths, &mut rooms);
+    let given = |rooms: &[[u16; STRIPES_MAX as usize]; 3]| rooms.map(|room| room.iter().sum::<u16>());
+    assert_eq!(rooms, rooms_of([[7, 6, 0], [6, 0, 7], [0, 7, 6]]), "each gives as much as before");
+    assert_eq!(given(&rooms), [13, 13, 13]);
+    // Where nobody can take its place it stays.
+    let mut rooms = rooms_of([[6, 0, 0], [6, 0, 0], [1, 6, 6]]);
+    let before = rooms;
+    merge_parts(0, widths[0], &widths, &mut rooms);
+    assert_eq!(rooms, before);
+}

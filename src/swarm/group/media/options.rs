@@ -62,9 +62,10 @@ pub enum MediaTopology {
 pub enum MediaTrack {
     /// Its voice.
     Audio,
-    /// A small picture of it: the base layer of its video.
+    /// A small picture of it.
     Thumbnail,
-    /// The large picture: all that comes on top of the thumbnail, or in its place.
+    /// The large picture. It must do without the thumbnail: with more than eight participants, whoever receives the one does not
+    /// receive the other.
     Video,
     /// The screen, of the participant that shows it.
     Screen,

@@ -344,4 +344,25 @@ mod tests {
         let kept = kept.filter(|gift| after.contains_key(gift)).count();
         assert!(kept * 2 >= all, "{kept} of {all}");
     }
+
+    #[test]
+    fn what_makes_no_whole_slot_counts_for_nothing() {
+        let helped = |need, is_idle| Helped { peer: 1u64, track: MediaTrack::Video, need, slot: 10, is_idle };
+        let helpers = |spare| [2u64, 3, 4].map(|peer| Helper { peer, spare });
+        assert!(suffices(&[helped(60, false)], &helpers(20)));
+        assert!(suffices(&[helped(60, false)], &helpers(29)));
+        assert!(!suffices(&[helped(70, false)], &helpers(29)), "29 are two slots, not three");
+        assert!(suffices(&[helped(60, false), helped(900, true)], &helpers(20)), "what is only held waits");
+    }
+
+    #[test]
+    fn a_place_that_is_only_held_moves_nobody() {
+        let video = |peer| Helped { peer, track: MediaTrack::Video, need: 2_000, slot: 100, is_idle: false };
+        let screen = Helped { peer: 7, track: MediaTrack::Screen, need: 3_000, slot: 170, is_idle: true };
+        let helpers: Vec<_> = (4..16u64).map(|peer| Helper { peer, spare: 560 }).collect();
+        let before = give(&[video(1), video(2), video(3)], &helpers);
+        let mut after = give(&[video(1), video(2), video(3), screen], &helpers);
+        after.retain(|(_, _, track), _| *track != MediaTrack::Screen);
+        assert_eq!(before, after);
+    }
 }
