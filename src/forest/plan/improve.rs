@@ -6,6 +6,9 @@ use alloc::vec::Vec;
 use super::slab::{Slab, class, state};
 use crate::id::PeerId;
 
+/// How many levels are looked at from either end.
+const TRIES: usize = 8;
+
 /// Classes 0 to 16.
 const CLASSES: usize = 17;
 
@@ -68,7 +71,12 @@ impl<P: PeerId> Slab<P> {
     /// Lets the deepest node with a slot change places with a leaf nearer to the root.
     fn raise_over_leaf(&mut self, stripe: usize, gain: u32) -> usize {
         // Chains of single slots matter only where the depth does.
-        let least = if gain > 1 { class(2) } else { class(1) };
+        let least = match gain {
+            2.. => class(2),
+            // Those who have a slot in reserve only.
+            _ if self.needs_reserve(stripe) => 0,
+            _ => class(1),
+        };
         let levels = &self.stripes[stripe].levels;
         let strong = |state: usize| {
             levels[state].iter().rev().find(|&(&(_, size), _)| size >= least).map(|(_, &node)| node)
@@ -90,11 +98,13 @@ impl<P: PeerId> Slab<P> {
     /// The shallowest and the deepest nodes with a leaf, those that use the reserve among them.
     fn leafy(&self, stripe: usize) -> impl Iterator<Item = u32> + '_ {
         let states = state::LEAF.into_iter().chain([state::PLUS_FREE, state::PLUS_FULL]);
-        let ends = states.flat_map(move |state| {
+        let has_leaf = |&node: &u32| self.node(node).inner < self.node(node).used;
+        states.flat_map(move |state| {
             let levels = &self.stripes[stripe].levels[state];
-            levels.values().next().into_iter().chain(levels.values().next_back()).copied()
-        });
-        ends.filter(|&node| self.node(node).inner < self.node(node).used)
+            let first = levels.values().copied().take(TRIES).find(has_leaf);
+            let last = levels.values().rev().copied().take(TRIES).find(has_leaf);
+            first.into_iter().chain(last)
+        })
     }
 
     /// Moves a leaf of the deepest to the shallowest free slot.
@@ -115,7 +125,7 @@ impl<P: PeerId> Slab<P> {
     fn exchange_any(&mut self, stripe: usize, moves_max: usize) -> usize {
         let mut shallow = [u32::MAX; CLASSES];
         let mut deep = [0; CLASSES];
-        for state in state::CALM {
+        for &state in self.settled(stripe) {
             for &(depth, size) in self.stripes[stripe].levels[state].keys().filter(|&&(depth, _)| depth > 0) {
                 let size = usize::from(size);
                 shallow[size] = shallow[size].min(depth);
@@ -137,8 +147,19 @@ impl<P: PeerId> Slab<P> {
         0
     }
 
+    /// The states of nodes that may change places.
+    fn settled(&self, stripe: usize) -> &'static [usize] {
+        if self.needs_reserve(stripe) { &state::SETTLED } else { &state::CALM }
+    }
+
+    /// Whether there are too few slots without the reserve.
+    fn needs_reserve(&self, stripe: usize) -> bool {
+        self.stripes[stripe].soft_total < self.len() as u64
+    }
+
     fn least_used(&self, stripe: usize, key: (u32, u8)) -> Option<u32> {
-        let heads = state::CALM.iter().filter_map(|&state| self.stripes[stripe].levels[state].get(&key));
+        let heads =
+            self.settled(stripe).iter().filter_map(|&state| self.stripes[stripe].levels[state].get(&key));
         heads.copied().min_by_key(|&node| self.node(node).used)
     }
 
@@ -149,7 +170,7 @@ impl<P: PeerId> Slab<P> {
         let mut rising = node;
         for _ in 0..3 {
             let (depth, size) = (self.node(rising).depth, class(self.node(rising).soft));
-            let weaker = state::CALM.iter().filter_map(|&state| {
+            let weaker = self.settled(stripe).iter().filter_map(|&state| {
                 let levels = self.stripes[stripe].levels[state].range((1, 0)..(depth, 0));
                 levels.filter(|&(&(_, other), _)| other < size).map(|(&key, _)| key).next()
             });
@@ -171,12 +192,15 @@ impl<P: PeerId> Slab<P> {
         let below = self.parent(strong, stripe);
         let direct = u16::from(below == weak);
         let passed = self.node(weak).used - direct;
-        let Some(room) = self.node(strong).soft.checked_sub(passed + direct) else { return 0 };
+        // Where the reserve is needed, it counts.
+        let needs_reserve = self.needs_reserve(stripe);
+        let slots = |node: u32| if needs_reserve { self.node(node).hard } else { self.node(node).soft };
+        let Some(room) = slots(strong).checked_sub(passed + direct) else { return 0 };
         let kept = usize::from(self.node(strong).used.min(room));
         let mut own: Vec<u32> = self.children(strong).collect();
         let moves = usize::from(passed) + own.len() - kept + 2;
         // What cannot stay with the strong one must fit below the weak one.
-        if moves > moves_max || own.len() - kept > usize::from(self.node(weak).soft) {
+        if moves > moves_max || own.len() - kept > usize::from(slots(weak)) {
             return 0;
         }
         own.sort_by_key(|&child| !self.is_inner(child, stripe));

@@ -59,6 +59,18 @@ pub(super) mod state {
     /// No more children than slots, reserve not touched.
     pub(in super::super) const CALM: [usize; 7] =
         [EMPTY, OPEN_SOLID, OPEN_LEAF, RESERVE_SOLID, RESERVE_LEAF, FULL_SOLID, FULL_LEAF];
+    /// No more children than slots, those in reserve among them.
+    pub(in super::super) const SETTLED: [usize; 9] = [
+        EMPTY,
+        OPEN_SOLID,
+        OPEN_LEAF,
+        RESERVE_SOLID,
+        RESERVE_LEAF,
+        FULL_SOLID,
+        FULL_LEAF,
+        PLUS_FREE,
+        PLUS_FULL,
+    ];
     /// All.
     pub(in super::super) const ALL: [usize; COUNT] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 }

@@ -1,4 +1,5 @@
 use alloc::collections::BTreeMap;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
@@ -436,6 +437,57 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Plays the steps after `first` joins, and checks everything on the way and when there is no more to improve.
+fn play(stripes: u8, first: u64, mix: usize, steps: Vec<Step>) -> Watched {
+    let mut watched = Watched::new(plan(stripes));
+    let mut rng = rng(first);
+    let joins = (0..first).map(|_| Step::Join(draw(MIXES[mix], &mut rng) * 100 / RATE));
+    let mut next = 0;
+    for (number, step) in joins.chain(steps).enumerate().collect::<Vec<_>>() {
+        let viewers: Vec<u64> = watched.plan.viewers().collect();
+        let pick = |at: usize| viewers.get(at % viewers.len().max(1)).copied().unwrap_or(9_999);
+        let Watched { plan, changes, .. } = &mut watched;
+        let bulk = matches!(step, Step::Rate(_) | Step::Root(_));
+        let _ = match step {
+            Step::Join(percent) => {
+                next += 1;
+                plan.join(next, RATE * percent / 100, changes)
+            }
+            Step::JoinAll(percents) => {
+                let viewers: Vec<_> =
+                    (next + 1..).zip(percents.iter().map(|percent| RATE * percent / 100)).collect();
+                next += viewers.len() as u64;
+                plan.join_all(&viewers, changes)
+            }
+            Step::Leave(at) => plan.leave(pick(at), changes),
+            Step::Upload(at, percent) => plan.set_upload(pick(at), RATE * percent / 100, changes),
+            Step::Root(percent) => plan.set_upload(0, RATE * percent / 100, changes),
+            Step::Rate(percent) => plan.set_rate(RATE * percent / 100, changes),
+            Step::Reparent(at, to, stripe) => {
+                let to = if to % 5 == 0 { 0 } else { pick(to) };
+                plan.reparented(pick(at), stripe % stripes, to, changes)
+            }
+            Step::Rebalance(moves) => {
+                plan.rebalance(moves, changes);
+                Ok(())
+            }
+        };
+        watched.replay();
+        if bulk {
+            settle(&mut watched);
+        }
+        if number % 8 == 0 {
+            watched.check();
+        }
+    }
+    for viewer in watched.plan.viewers() {
+        check_backups(&watched.plan, viewer);
+    }
+    settle(&mut watched);
+    watched.check();
+    watched
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -446,52 +498,66 @@ proptest! {
         mix in 0..4usize,
         steps in proptest::collection::vec(step(), 1..80),
     ) {
-        let mut watched = Watched::new(plan(stripes));
-        let mut rng = rng(first);
-        let joins = (0..first).map(|_| Step::Join(draw(MIXES[mix], &mut rng) * 100 / RATE));
-        let mut next = 0;
-        for (number, step) in joins.chain(steps).enumerate().collect::<Vec<_>>() {
-            let viewers: Vec<u64> = watched.plan.viewers().collect();
-            let pick = |at: usize| viewers.get(at % viewers.len().max(1)).copied().unwrap_or(9_999);
-            let Watched { plan, changes, .. } = &mut watched;
-            let bulk = matches!(step, Step::Rate(_) | Step::Root(_));
-            let _ = match step {
-                Step::Join(percent) => {
-                    next += 1;
-                    plan.join(next, RATE * percent / 100, changes)
-                }
-                Step::JoinAll(percents) => {
-                    let viewers: Vec<_> = (next + 1..).zip(percents.iter().map(|percent| RATE * percent / 100)).collect();
-                    next += viewers.len() as u64;
-                    plan.join_all(&viewers, changes)
-                }
-                Step::Leave(at) => plan.leave(pick(at), changes),
-                Step::Upload(at, percent) => plan.set_upload(pick(at), RATE * percent / 100, changes),
-                Step::Root(percent) => plan.set_upload(0, RATE * percent / 100, changes),
-                Step::Rate(percent) => plan.set_rate(RATE * percent / 100, changes),
-                Step::Reparent(at, to, stripe) => {
-                    let to = if to % 5 == 0 { 0 } else { pick(to) };
-                    plan.reparented(pick(at), stripe % stripes, to, changes)
-                }
-                Step::Rebalance(moves) => {
-                    plan.rebalance(moves, changes);
-                    Ok(())
-                }
-            };
-            watched.replay();
-            if bulk {
-                settle(&mut watched);
-            }
-            if number % 8 == 0 {
-                watched.check();
-            }
-        }
-        for viewer in watched.plan.viewers() {
-            check_backups(&watched.plan, viewer);
-        }
-        settle(&mut watched);
-        watched.check();
+        let watched = play(stripes, first, mix, steps);
         let (depth, optimum) = (watched.plan.depth_max(), watched.plan.depth_optimum());
         prop_assert!(depth <= optimum + 1, "{depth} of {optimum}");
     }
+}
+
+/// Here all stripes need their reserve: the strong must rise nevertheless.
+#[test]
+fn the_strong_rise_where_the_reserve_is_needed() {
+    use Step::{Join, JoinAll, Leave, Rate, Root, Upload};
+    let steps = vec![
+        Join(219),
+        JoinAll(vec![19, 0, 34, 51, 57, 0, 0, 169]),
+        Leave(10218594175982144328),
+        Join(122),
+        Leave(17877516226050379754),
+        Join(132),
+        Upload(13060969206347955134, 110),
+        Join(48),
+        Join(150),
+        Join(179),
+        Leave(13867713553535029464),
+        Leave(14969625679068045541),
+        Join(180),
+        Leave(3911955112263427597),
+        Join(409),
+        Leave(7005884188680369369),
+        Leave(9953602050891830123),
+        Join(190),
+        Root(555),
+        Join(184),
+        Root(1287),
+        Join(157),
+        Leave(6346357903036109673),
+        Join(548),
+        Join(0),
+        Root(334),
+        Upload(13186663539315004392, 109),
+        Join(485),
+        Rate(126),
+        JoinAll(vec![192, 170, 99, 77, 112]),
+        Leave(13681652992034765197),
+        Leave(9073457438822444815),
+        Upload(15140262703946775692, 0),
+        Join(130),
+        Join(46),
+        Join(135),
+        Join(173),
+        Leave(11792956239364658774),
+        Join(14),
+        Leave(3190240927072868212),
+        Leave(375562129204334762),
+        Upload(16513493691512964927, 110),
+        Join(134),
+        JoinAll(vec![191, 867, 0, 122, 44, 144, 0, 121]),
+        Join(101),
+        Join(28),
+        Join(42),
+    ];
+    let watched = play(7, 32, 0, steps);
+    let (depth, optimum) = (watched.plan.depth_max(), watched.plan.depth_optimum());
+    assert!(depth <= optimum + 1, "{depth} of {optimum}");
 }
