@@ -87,25 +87,10 @@ mod tests {
     use core::time::Duration;
 
     use super::*;
-    use crate::id::{Epoch, Priority, StateId};
     use crate::wire::{Data, FrameReader, GossipMessage};
 
     fn update(born: Instant) -> Arc<Message<u64>> {
-        Arc::new(Message::Gossip(GossipMessage::Data(Data {
-            origin: 1,
-            epoch: Epoch(1),
-            sequence: 0,
-            state: StateId(0),
-            priority: Priority::Normal,
-            keyframe: false,
-            layer: 0,
-            hops: 0,
-            pulled: false,
-            flood: false,
-            born,
-            body: Bytes::from_static(b"to everybody"),
-            signature: Bytes::new(),
-        })))
+        Arc::new(Message::Gossip(GossipMessage::Data(Data::sample(0, b"to everybody", born))))
     }
 
     #[test]

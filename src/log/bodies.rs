@@ -147,30 +147,14 @@ mod tests {
     use alloc::collections::BTreeMap;
     use alloc::vec::Vec;
 
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::id::{Epoch, Priority, StateId};
     use crate::time::Instant;
     use crate::wire::Data;
 
     fn stored(state: u64) -> Stored {
-        let data = Data {
-            origin: 1u64,
-            epoch: Epoch(1),
-            sequence: 0,
-            state: StateId(state),
-            priority: Priority::Normal,
-            keyframe: false,
-            layer: 0,
-            hops: 0,
-            pulled: false,
-            flood: false,
-            born: Instant::ZERO,
-            body: Bytes::new(),
-            signature: Bytes::new(),
-        };
+        let data = Data::sample(state, b"", Instant::ZERO);
         Stored::new(&data, data.born)
     }
 

@@ -260,6 +260,28 @@ pub struct Data<P> {
     pub signature: Bytes,
 }
 
+#[cfg(test)]
+impl Data<u64> {
+    /// The first update of origin 1, for tests that look at one part of it only.
+    pub(crate) fn sample(state: u64, body: &'static [u8], born: Instant) -> Self {
+        Self {
+            origin: 1,
+            epoch: Epoch(1),
+            sequence: 0,
+            state: StateId(state),
+            priority: Priority::Normal,
+            keyframe: false,
+            layer: 0,
+            hops: 0,
+            pulled: false,
+            flood: false,
+            born,
+            body: Bytes::from_static(body),
+            signature: Bytes::new(),
+        }
+    }
+}
+
 /// A wave that grows a tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Wave<P> {
