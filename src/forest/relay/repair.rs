@@ -402,7 +402,11 @@ impl<P: WirePeer> Relay<P> {
             // There is to be time for another request.
             let hurry = if missing.history { Duration::MAX } else { Duration::from_millis(left_ms / 3) };
             let usual = answer.max((self.repair_time * 2).min(hurry));
-            let wait = if missing.tries < TRIES_MAX { usual * u32::from(missing.tries + 1) } else { LEISURE };
+            let wait = match missing.tries {
+                // With patience that grows, but not beyond that of leisure.
+                tries @ ..TRIES_MAX => (usual * u32::from(tries + 1)).min(usual.max(LEISURE)),
+                _ => LEISURE,
+            };
             if let Some(missing) = self.missing.get_mut(&(track, number)) {
                 missing.tries = missing.tries.saturating_add(1);
                 missing.asked = now;
