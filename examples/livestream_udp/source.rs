@@ -12,7 +12,7 @@ use crate::inbox::Line;
 use crate::ivf::{Clip, Frame};
 use crate::node::{Node, NodeOptions, STREAM};
 
-/// After the last frame the source stays that long, so that who misses something can still ask for it.
+/// After the last frame the source stays until nobody has asked it for anything for so long: somebody may miss something yet.
 const LINGER: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args)]
@@ -50,7 +50,7 @@ pub(crate) fn run(options: &SourceOptions) -> Result<(), Box<dyn Error>> {
     node.engine.open_livestream(STREAM, broadcast, Guard::new(), node.clock.now())?;
 
     let mut camera = Camera { clip: &clip, rounds: options.rounds, published: 0, begin: None };
-    let mut ending: Option<Instant> = None;
+    let (mut ending, mut served) = (None, 0);
     if !options.hold {
         camera.start(&mut node)?;
     }
@@ -67,6 +67,11 @@ pub(crate) fn run(options: &SourceOptions) -> Result<(), Box<dyn Error>> {
                 Event::Misbehaved { .. } | Event::EventsLost { .. } => println!("{event:?}"),
                 _ => {}
             }
+        }
+        let stats = node.engine.livestream_stats(STREAM).unwrap_or_default();
+        if served != stats.chunks_served {
+            served = stats.chunks_served;
+            ending = ending.map(|at: Instant| at.max(node.clock.now() + LINGER));
         }
         if ending.is_some_and(|at| node.clock.now() >= at) {
             return node.end(camera.published, 0);

@@ -13,7 +13,7 @@ use crate::inbox::{self, Line};
 use crate::ivf::{Frame, Writer};
 use crate::node::{Node, NodeOptions, STREAM};
 
-/// After the end a viewer stays that long, so that those it feeds get the last frames too.
+/// After the end a viewer stays until nothing has come, or been asked of it, for so long: those it feeds get the last frames too.
 const LINGER: Duration = Duration::from_secs(2);
 /// If nobody feeds this viewer for so long, there is no stream any more.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,8 +39,8 @@ pub(crate) fn run(options: &ViewerOptions) -> Result<(), Box<dyn Error>> {
     node.engine.watch_livestream(STREAM, watch, Guard::new(), node.clock.now())?;
 
     let mut recorder = Recorder::new(&options.out);
-    let mut ending: Option<Instant> = None;
-    let (mut children, mut fed_at) = (0, node.clock.now());
+    let (mut ending, mut quits): (Option<Instant>, _) = (None, false);
+    let (mut children, mut fed_at, mut work) = (0, node.clock.now(), 0);
     loop {
         for event in node.drain() {
             match event {
@@ -69,6 +69,10 @@ pub(crate) fn run(options: &ViewerOptions) -> Result<(), Box<dyn Error>> {
         if stats.stripes_fed > 0 {
             fed_at = node.clock.now();
         }
+        if !quits && work != stats.frames_delivered + stats.chunks_served {
+            work = stats.frames_delivered + stats.chunks_served;
+            ending = ending.map(|at| at.max(node.clock.now() + LINGER));
+        }
         let given_up = fed_at + PATIENCE;
         if node.clock.now() >= given_up {
             recorder.finish()?;
@@ -80,7 +84,7 @@ pub(crate) fn run(options: &ViewerOptions) -> Result<(), Box<dyn Error>> {
         }
         for line in node.wait(ending.or(Some(given_up)))? {
             match line {
-                Line::Said(line) if line == "quit" => ending = Some(node.clock.now()),
+                Line::Said(line) if line == "quit" => (ending, quits) = (Some(node.clock.now()), true),
                 Line::Said(line) => eprintln!("unknown command: {line}"),
                 Line::End => {}
             }

@@ -300,7 +300,14 @@ impl<P: WirePeer> Relay<P> {
         }
         let usual = Duration::from_micros((stripe.interval_us + stripe.deviation_us * 2).into());
         let next = chunk.number + self.stripes.len() as u64;
+        let key = (chunk.track, next);
+        if self.missing.contains_key(&key) {
+            return;
+        }
         self.miss_from(chunk.track, next, false, now + usual + self.lateness());
+        if let Some(missing) = self.missing.get_mut(&key) {
+            missing.foreseen = true;
+        }
     }
 
     /// Whether somebody was asked for the chunk.
@@ -313,6 +320,7 @@ impl<P: WirePeer> Relay<P> {
         let key = (track, number);
         if let Some(missing) = self.missing.get_mut(&key) {
             // What was only looked out for is now known to be missed.
+            missing.foreseen = false;
             if missing.tries == 0 && !missing.history && at < missing.asked {
                 missing.asked = at;
                 self.missing_at.set(key, Some(at));
@@ -329,7 +337,7 @@ impl<P: WirePeer> Relay<P> {
         }
         self.history.remove(&key);
         self.history_flying += usize::from(history);
-        self.missing.insert(key, Missing { tries: 0, history, asked: at });
+        self.missing.insert(key, Missing { tries: 0, history, foreseen: false, asked: at });
         self.missing_at.set(key, Some(at));
     }
 
@@ -361,10 +369,10 @@ impl<P: WirePeer> Relay<P> {
             let Some(state) = self.tracks.get(&track) else { continue };
             let use_by = state.log.use_by_ms(number);
             // What was only foreseen is asked for once.
-            let unseen = missing.tries > 0 && use_by.is_none() && number >= state.log.end();
+            let unseen = missing.foreseen && missing.tries > 0 && use_by.is_none();
             let late = !missing.history && use_by.is_some_and(|at| at <= now_ms);
             let hopeless = missing.history && missing.tries >= TRIES_MAX && state.log.has_started();
-            if late || hopeless || unseen && !missing.history || state.log.is_settled(number) {
+            if late || hopeless || unseen || state.log.is_settled(number) {
                 self.found(track, number);
                 continue;
             }
@@ -394,7 +402,11 @@ impl<P: WirePeer> Relay<P> {
             // There is to be time for another request.
             let hurry = if missing.history { Duration::MAX } else { Duration::from_millis(left_ms / 3) };
             let usual = answer.max((self.repair_time * 2).min(hurry));
-            let wait = if missing.tries < TRIES_MAX { usual * u32::from(missing.tries + 1) } else { LEISURE };
+            let wait = match missing.tries {
+                // With patience that grows, but not beyond that of leisure.
+                tries @ ..TRIES_MAX => (usual * u32::from(tries + 1)).min(usual.max(LEISURE)),
+                _ => LEISURE,
+            };
             if let Some(missing) = self.missing.get_mut(&(track, number)) {
                 missing.tries = missing.tries.saturating_add(1);
                 missing.asked = now;

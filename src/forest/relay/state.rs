@@ -137,6 +137,8 @@ pub(super) struct Track<P> {
 pub(super) struct Missing {
     pub(super) tries: u8,
     pub(super) history: bool,
+    /// Nobody has said that it exists.
+    pub(super) foreseen: bool,
     /// When it was asked for last.
     pub(super) asked: Instant,
 }

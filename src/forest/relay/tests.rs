@@ -3,7 +3,7 @@ use alloc::vec;
 use super::*;
 use crate::forest::track::Held;
 use crate::log::RangeSet;
-use crate::wire::{FrameReader, Message};
+use crate::wire::{FrameReader, Message, TrackPosition};
 
 const SWARM: SwarmId = SwarmId::from_name("stream");
 const PICTURES: u8 = 8;
@@ -213,12 +213,39 @@ fn in_a_group_a_helper_asks_for_what_does_not_come_when_it_should() {
 }
 
 #[test]
+fn what_a_new_parent_has_had_is_asked_for_until_it_comes() {
+    let now = Instant::from_secs(10);
+    let mut source = Relay::source(1, SWARM, config(), facts(), 100, now);
+    say(&mut source, 4, attach(), now);
+    let mut actions = Vec::new();
+    source.publish(keyframe(900, now), now, &mut actions);
+    let mut viewer = Relay::viewer(4, SWARM, 1, 1, config(), now);
+    viewer.learn(facts(), now);
+    viewer.wants = Interest::ALL;
+    viewer.stripes[0].parent = Some(1);
+    viewer.clock_offset_us = source.clock_offset_us;
+    viewer.clock = Some(ClockReading { error: Duration::ZERO, at: now, measured: true });
+    pass(&mut viewer, 1, &frames_to(&actions, 4)[0], now);
+
+    // It has had two chunks more, and all requests are lost.
+    viewer.stripes[0].parent = Some(2);
+    let positions = [TrackPosition { track: PICTURES, group: Some(0), end: 3 }];
+    viewer.catch_up(0, 2, &positions, true, false, now);
+    let asked = wants(&mut viewer, now + Duration::from_secs(1));
+    assert!(
+        asked.len() > 3 && asked.iter().all(|(_, _, numbers)| *numbers == RangeSet::from(1..3)),
+        "{asked:?}"
+    );
+}
+
+#[test]
 fn in_a_group_patience_grows_where_chunks_are_late_and_shrinks_where_they_are_lost() {
     let now = Instant::from_secs(10);
     let source = shared_source(1, now);
     let mut viewer = shared_viewer(&source, 1, now);
     let before = viewer.lateness_us;
-    let missing = |ms| Missing { tries: 1, history: false, asked: now - Duration::from_millis(ms) };
+    let missing =
+        |ms| Missing { tries: 1, history: false, foreseen: false, asked: now - Duration::from_millis(ms) };
     // Sooner than the parent could answer.
     viewer.learn_lateness(0, 1, missing(5), now);
     assert!(viewer.lateness_us > before);
