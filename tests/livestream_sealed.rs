@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use suffuse::authority::{Ed25519Signer, KeyRing};
-use suffuse::forest::{Blake3, Seals};
-use suffuse::sim::{Fault, NetworkConfig, NodeId, Observer, World};
-use suffuse::wire::{ForestMessage, FrameReader, Message};
+use suffuse::forest::{Blake3, Publish, Relay, RelayAction, RelayConfig, Seals, StreamFacts};
+use suffuse::sim::{Fault, LivestreamScene, NetworkConfig, NodeId, Observer, World};
+use suffuse::wire::{Attach, ForestMessage, FrameReader, Message};
 use suffuse::{
-    BroadcastOptions, CommandError, Config, Engine, Event, Guard, Instant, LivestreamStats, LivestreamTracks,
-    Offence, PublishOptions, Seed, Signature, Signer, StreamState, SwarmId, Verifier, WatchOptions,
+    BroadcastOptions, CommandError, Config, Engine, Epoch, Event, Guard, Instant, LivestreamStats,
+    LivestreamTracks, Offence, PublishOptions, Seed, Signature, Signer, StreamState, SwarmId, Verifier,
+    WatchOptions,
 };
 
 const STREAM: SwarmId = SwarmId::from_name("sealed");
@@ -316,4 +317,63 @@ fn frames_up_to_the_limit_go_through_sealed() {
 fn frames_up_to_the_limit_go_through_with_parity() {
     frames_of_all_sizes(false, 125);
     frames_of_all_sizes(true, 125);
+}
+
+/// What one viewer is sent of ten groups of the scene's stream of 2.5 Mbit/s: all bytes, and those of seals and the bytes that
+/// say how long they are.
+fn bytes_sent(sealed: bool) -> (u64, u64) {
+    const VIEWER: NodeId = 1;
+    const SEAL_LENGTH_BYTES: u64 = 2;
+    let (scene, now) = (LivestreamScene::new(1), Instant::from_secs(1));
+    let config = RelayConfig {
+        frame_bytes_max: Config::large().frame_bytes_max,
+        upload_bytes_per_s: 1 << 30,
+        retained_bytes_max: 1 << 20,
+        in_order: false,
+        keyframe_interval: Duration::from_secs(1),
+    };
+    let rate = scene.stream_bytes_per_s();
+    let facts = StreamFacts { epoch: Epoch(1), stripes: 1, rate_bytes_per_s: rate, deadline: scene.deadline };
+    let mut relay = Relay::source(SOURCE, STREAM, config, facts, 100, now);
+    if sealed {
+        relay = relay.sealed(Seals::source(signer(), keys(), Blake3));
+    }
+    let (tracks, keyframes) = (u64::MAX, u64::MAX);
+    let attach = Attach { swarm: STREAM, stripes: 1, tracks, keyframes, feeds: 0, planned: 0, token: 1 };
+    let mut actions = Vec::new();
+    relay.handle_message(VIEWER, ForestMessage::Attach(attach), None, now, &mut actions);
+    actions.clear();
+    for number in 0..600 {
+        let keyframe = number % 60 == 0;
+        let payload = payload(number, scene.frame_bytes(0, number, keyframe));
+        let captured = now + Duration::from_micros(number * 1_000_000 / u64::from(scene.fps));
+        let publish = Publish { track: 8, keyframe, captured, deadline: None, payload };
+        relay.publish(publish, captured, &mut actions);
+    }
+    let (mut all, mut seals) = (0, 0);
+    for action in actions {
+        let RelayAction::Pass { to: VIEWER, frame, .. } = action else { continue };
+        all += frame.len() as u64;
+        let (_, message) = FrameReader::new(&frame, now).unwrap().next::<NodeId>().unwrap().unwrap();
+        let Message::Forest(ForestMessage::Chunk(chunk)) = message else { panic!("{message:?}") };
+        let seal = chunk.seal.len() as u64;
+        seals += if seal == 0 { 0 } else { seal + SEAL_LENGTH_BYTES };
+    }
+    (all, seals)
+}
+
+#[test]
+fn seals_are_a_fiftieth_of_the_bytes() {
+    let (plain, none) = bytes_sent(false);
+    let (sealed, seals) = bytes_sent(true);
+    assert_eq!(none, 0);
+    assert!(seals > 600 * (64 + 16), "{seals} bytes of seals for 600 frames");
+    // Frames that need a chunk more for the seal pay for its header, too.
+    let percent_of = |part: u64| part as f64 * 100.0 / sealed as f64;
+    println!(
+        "seals: {:.3} % of {sealed} bytes, with the headers of additional chunks {:.3} %",
+        percent_of(seals),
+        percent_of(sealed - plain)
+    );
+    assert!((sealed - plain) * 1_000 <= sealed * 22, "{plain} bytes plain, {sealed} sealed");
 }

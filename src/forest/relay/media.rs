@@ -636,7 +636,7 @@ impl<P: WirePeer> Relay<P> {
             let bears = if chunk.keyframe { !self.is_swamped() } else { !self.is_busy() };
             if !is_served && Some(peer) != from && bears {
                 forwarded += 1;
-                let class = if chunk.keyframe { Class::Normal } else { Class::Background };
+                let class = if chunk.keyframe { self.picture_class() } else { Class::Background };
                 let key = Some(key_of(chunk.track, chunk.number));
                 let deadline = Instant::MAX;
                 actions.push(RelayAction::Pass { to: peer, frame: frame.clone(), class, deadline, key });

@@ -24,6 +24,10 @@ pub(super) const HISTORY_WINDOW_MAX: usize = 96;
 /// The same until the first picture is there: about the size of a large keyframe at 2.5 Mbit/s.
 const PICTURE_WINDOW: usize = 48;
 
+/// How much later than the first parent the others may answer before their part of the first picture is asked of those who have
+/// answered.
+const PLACES_TIME: Duration = Duration::from_millis(30);
+
 /// How often the next part of the history is asked for.
 const HISTORY_STEP: Duration = Duration::from_millis(20);
 
@@ -115,6 +119,7 @@ impl<P: WirePeer> Relay<P> {
             let skips = position.group.filter(|&group| track.note_group(from, group));
             if waits {
                 self.picture_at.get_or_insert(now + PICTURE_PATIENCE);
+                self.foresee_picture(position.track, position.end, now + PLACES_TIME);
             }
             let before = self.stripes[index].edge(position.track);
             match before {
@@ -156,6 +161,19 @@ impl<P: WirePeer> Relay<P> {
             }
         }
         news
+    }
+
+    /// Somebody holds the group with which delivery begins. A place in every stripe takes longer than a picture: from `at` on its
+    /// keyframe is asked for in those stripes, too, that have no parent yet.
+    fn foresee_picture(&mut self, id: u8, end: u64, at: Instant) {
+        let start = self.tracks.get(&id).and_then(|track| track.start);
+        let Some(start) = start.filter(|_| !self.is_shared()) else { return };
+        for number in start..end.min(start + PICTURE_WINDOW as u64) {
+            let is_open = self.stripes[self.stripe_of(number)].edge(id).is_none();
+            if is_open && !self.history.contains(&(id, number)) {
+                self.miss_from(id, number, true, at);
+            }
+        }
     }
 
     /// In a group, whether a stripe has come from another parent until now: it still sends for a while.
@@ -321,7 +339,7 @@ impl<P: WirePeer> Relay<P> {
         if let Some(missing) = self.missing.get_mut(&key) {
             // What was only looked out for is now known to be missed.
             missing.foreseen = false;
-            if missing.tries == 0 && !missing.history && at < missing.asked {
+            if missing.tries == 0 && at < missing.asked {
                 missing.asked = at;
                 self.missing_at.set(key, Some(at));
             }

@@ -111,11 +111,17 @@ impl<P: WirePeer> Relay<P> {
         let class = match (history, keyframe) {
             // It is older than all that waits.
             (false, _) => Class::Urgent,
-            (true, true) => Class::Normal,
+            (true, true) => self.picture_class(),
             (true, false) => Class::Background,
         };
         let key = Some(key_of(id, number));
         actions.push(RelayAction::Pass { to, frame, class, deadline: Instant::MAX, key });
+    }
+
+    /// How urgently old keyframes go to who asks for them: somebody sees nothing yet, and after a keyframe queues are long. In a
+    /// group newcomers wait for a new one instead.
+    pub(super) fn picture_class(&self) -> Class {
+        if self.is_shared() { Class::Normal } else { Class::Urgent }
     }
 
     /// Takes what a chunk costs from the budgets, if they hold it. Repair takes its share of the upload: what it takes beyond,

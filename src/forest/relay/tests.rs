@@ -3,7 +3,7 @@ use alloc::vec;
 use super::*;
 use crate::forest::track::Held;
 use crate::log::RangeSet;
-use crate::wire::{FrameReader, Message, TrackPosition};
+use crate::wire::{Attached, Feed, FrameReader, Message, Plan, TrackPosition};
 
 const SWARM: SwarmId = SwarmId::from_name("stream");
 const PICTURES: u8 = 8;
@@ -180,10 +180,16 @@ fn wants(viewer: &mut Relay<u64>, until: Instant) -> Vec<(Instant, u64, RangeSet
     while let Some(at) = viewer.poll_timeout().filter(|at| *at <= until) {
         let mut actions = Vec::new();
         viewer.handle_timeout(at, &mut actions);
-        for action in actions {
-            if let RelayAction::Send { to, message: ForestMessage::Want { tracks, .. }, .. } = action {
-                asked.extend(tracks.into_iter().map(|(_, numbers)| (at, to, numbers)));
-            }
+        asked.extend(wants_in(actions, at));
+    }
+    asked
+}
+
+fn wants_in(actions: Vec<RelayAction<u64>>, at: Instant) -> Vec<(Instant, u64, RangeSet)> {
+    let mut asked = Vec::new();
+    for action in actions {
+        if let RelayAction::Send { to, message: ForestMessage::Want { tracks, .. }, .. } = action {
+            asked.extend(tracks.into_iter().map(|(_, numbers)| (at, to, numbers)));
         }
     }
     asked
@@ -289,4 +295,91 @@ fn in_a_group_a_helper_that_sends_something_else_is_busy_and_not_dead() {
     assert!(busy > ms(300) && busy < ms(400), "{busy:?}");
     let mute = failed_after(Duration::from_secs(10));
     assert!(mute < ms(650), "it is believed for a while: {mute:?}");
+}
+
+/// Parent `stripe + 2` of a newcomer feeds that stripe, and holds a group of which ten chunks of a stripe have come. Returns what
+/// is asked for then.
+fn answer(viewer: &mut Relay<u64>, stripe: u8, now: Instant) -> Vec<(Instant, u64, RangeSet)> {
+    let attached = Attached {
+        token: 0,
+        epoch: Epoch(1),
+        clock_us: 60_000_000,
+        accepted: 1 << stripe,
+        paths: vec![vec![1]],
+        tracks: vec![TrackPosition { track: PICTURES, group: Some(40), end: 60 }],
+        redirects: Vec::new(),
+        state: StreamNotice { state: 1, ..StreamNotice::default() },
+    };
+    wants_in(say(viewer, u64::from(stripe) + 2, ForestMessage::Attached(attached), now), now)
+}
+
+#[test]
+fn the_first_picture_does_not_wait_for_a_place_in_every_stripe() {
+    let ms = Duration::from_millis;
+    let start = Instant::from_secs(100);
+    let asked_of = |second_after: Option<Duration>| {
+        let mut viewer = Relay::viewer(4, SWARM, 1, 1, config(), start);
+        viewer.wants = Interest::ALL;
+        let feeds = [(0, 2), (1, 3)].map(|(stripe, parent)| Feed { stripe, parent, backups: Vec::new() });
+        let plan = Plan {
+            swarm: SWARM,
+            source: 1,
+            epoch: Epoch(1),
+            stripes: 2,
+            rate_bytes_per_s: 100_000,
+            deadline: Duration::from_secs(2),
+            passes_on: None,
+            version: 1,
+            feeds: feeds.to_vec(),
+        };
+        say(&mut viewer, 1, ForestMessage::Plan(plan), start);
+        let mut asked = answer(&mut viewer, 0, start);
+        if let Some(after) = second_after {
+            asked.extend(wants(&mut viewer, start + after));
+            asked.extend(answer(&mut viewer, 1, start + after));
+        }
+        asked.extend(wants(&mut viewer, start + ms(60)));
+        let mut numbers: Vec<(u64, u64, Duration)> = Vec::new();
+        for (at, to, ranges) in asked {
+            let all = ranges.iter().flat_map(|range| range.start..range.end);
+            numbers.extend(all.map(|number| (number, to, at - start)));
+        }
+        numbers.sort_unstable();
+        numbers
+    };
+    let alone = asked_of(None);
+    assert_eq!(alone.iter().map(|(number, ..)| *number).collect::<Vec<_>>(), (40..60).collect::<Vec<_>>());
+    for (number, to, after) in alone {
+        assert_eq!(to, 2, "chunk {number}");
+        assert_eq!(after >= ms(30), number % 2 == 1, "chunk {number} after {after:?}");
+    }
+    let together = asked_of(Some(ms(10)));
+    assert_eq!(together.iter().map(|(number, ..)| *number).collect::<Vec<_>>(), (40..60).collect::<Vec<_>>());
+    for (number, to, after) in together {
+        assert_eq!(to, 2 + number % 2, "chunk {number} after {after:?}");
+        assert!(after < ms(30), "chunk {number} after {after:?}");
+    }
+}
+
+#[test]
+fn a_first_picture_goes_before_live_media_but_not_in_a_group() {
+    let now = Instant::from_secs(10);
+    let class_of_history = |is_shared: bool, is_key: bool| {
+        let mut source = Relay::source(1, SWARM, config(), facts(), 100, now);
+        if is_shared {
+            source.share_upload(10_000_000);
+        }
+        source.publish(Publish { keyframe: is_key, ..keyframe(900, now) }, now, &mut Vec::new());
+        say(&mut source, 2, attach(), now);
+        let tracks = vec![(PICTURES, RangeSet::from(0..1))];
+        let answers = say(&mut source, 2, ForestMessage::Want { history: true, tracks }, now);
+        let mut classes = answers.iter().filter_map(|action| match action {
+            RelayAction::Pass { class, .. } => Some(*class),
+            _ => None,
+        });
+        classes.next()
+    };
+    assert_eq!(class_of_history(false, true), Some(Class::Urgent));
+    assert_eq!(class_of_history(true, true), Some(Class::Normal));
+    assert_eq!(class_of_history(false, false), Some(Class::Background));
 }
