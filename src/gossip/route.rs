@@ -33,6 +33,9 @@ const STARVING_GAP_MAX: Duration = Duration::from_secs(1);
 const STARVING_AFTER: Duration = Duration::from_millis(80);
 const STARVING_PER_HOP: Duration = Duration::from_millis(20);
 
+/// Routes that may be looked through with every update.
+const FEW_ROUTES: usize = 4;
+
 /// Neighbours asked in one silence of a source, at most.
 const TRIES_MAX: u8 = 8;
 
@@ -329,10 +332,15 @@ impl Routes {
     }
 
     pub(super) fn set_alarm(&mut self, source: SourceIndex, at: Instant) {
-        if let Some(route) = self.routes.get_mut(source.0 as usize) {
-            route.alarm = Some(at);
-            self.alarm = Some(self.alarm.map_or(at, |before| before.min(at)));
-        }
+        let Some(route) = self.routes.get_mut(source.0 as usize) else { return };
+        route.alarm = Some(at);
+        // Every update of a steady source puts its alarm off. Among few the next one is found at once, so that nobody is woken
+        // to find nothing due.
+        self.alarm = if self.routes.len() <= FEW_ROUTES {
+            self.routes.iter().filter_map(|route| route.alarm).min()
+        } else {
+            Some(self.alarm.map_or(at, |before| before.min(at)))
+        };
     }
 
     /// Who is asked next for the updates of a source that starves: those that had its wave from elsewhere, those that have

@@ -37,6 +37,12 @@ impl Trace {
         self.word(node);
         match event {
             Event::Delivered(update) => self.update(update),
+            Event::NeighborUp { swarm, peer } => {
+                [1, swarm.0, *peer].into_iter().for_each(|word| self.word(word))
+            }
+            Event::NeighborDown { swarm, peer } => {
+                [2, swarm.0, *peer].into_iter().for_each(|word| self.word(word))
+            }
             // Rare, and their derived text holds whole numbers only.
             other => self.word(content_hash(format!("{other:?}").as_bytes())),
         }

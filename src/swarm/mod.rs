@@ -3,6 +3,7 @@
 mod group;
 mod guard;
 mod livestream;
+mod timed;
 mod topic;
 
 use alloc::boxed::Box;

@@ -7,6 +7,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::guard::Verdict;
+use super::timed::Timed;
 use super::{Guard, SwarmAction, SwarmActions};
 use crate::authority::{AuthorityChange, AuthorityError, AuthoritySet, SignedBody, WriteRefusal};
 use crate::bounded::Rush;
@@ -74,8 +75,8 @@ impl<P> TopicOptions<P> {
 #[derive(Debug)]
 pub(crate) struct Topic<P: WirePeer> {
     swarm: SwarmId,
-    views: Views<P>,
-    gossip: Gossip<P>,
+    views: Timed<Views<P>>,
+    gossip: Timed<Gossip<P>>,
     guard: Guard<P>,
     guard_stats: GuardStats,
     authority_changes: Vec<AuthorityChange<P>>,
@@ -116,15 +117,15 @@ impl<P: WirePeer> Topic<P> {
         }
         Self {
             swarm,
-            views: Views::with_shared(
+            views: Timed::new(Views::with_shared(
                 local,
                 swarm,
                 Arc::clone(config).into(),
                 frame_bytes_max,
                 seed.fork(1),
                 now,
-            ),
-            gossip,
+            )),
+            gossip: Timed::new(gossip),
             guard,
             guard_stats: GuardStats::default(),
             authority_changes: Vec::new(),
@@ -213,7 +214,7 @@ impl<P: WirePeer> Topic<P> {
             self.views.refuse_stranger(from, now, &mut self.view_actions);
         }
         if carries_updates(&message) {
-            self.views.note_use(from, now);
+            self.views.calmly().note_use(from, now);
         }
         if self.gossip.admit(from, &message, now, &mut self.gossip_actions)
             && self.admits(from, &message, now, actions)
@@ -392,11 +393,11 @@ impl<P: WirePeer> Topic<P> {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
-        if self.views.poll_timeout().is_some_and(|at| at <= now) {
+        if self.views.deadline(Views::poll_timeout).is_some_and(|at| at <= now) {
             self.keep_tree(now);
             self.views.handle_timeout(now, &mut self.view_actions);
         }
-        if self.gossip.poll_timeout().is_some_and(|at| at <= now) {
+        if self.gossip.deadline(Gossip::poll_timeout).is_some_and(|at| at <= now) {
             self.gossip.handle_timeout(now, &mut self.gossip_actions);
         }
         if self.guard.poll_timeout().is_some_and(|at| at <= now) {
@@ -406,7 +407,9 @@ impl<P: WirePeer> Topic<P> {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        Instant::earliest([self.views.poll_timeout(), self.gossip.poll_timeout(), self.guard.poll_timeout()])
+        let (views, gossip) =
+            (self.views.deadline(Views::poll_timeout), self.gossip.deadline(Gossip::poll_timeout));
+        Instant::earliest([views, gossip, self.guard.poll_timeout()])
     }
 
     pub(crate) fn neighbors(&self) -> impl Iterator<Item = P> + '_ {
@@ -455,24 +458,26 @@ impl<P: WirePeer> Topic<P> {
     /// Links that the shared tree uses are not to be swapped: it would be broken when the next update comes.
     fn keep_tree(&mut self, now: Instant) {
         for peer in self.gossip.tree_neighbors() {
-            self.views.note_use(peer, now);
+            self.views.calmly().note_use(peer, now);
         }
     }
 
     /// Hands the actions of the machines up, and news of neighbours across.
     fn settle(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
-        for update in self.gossip.take_unsaid() {
-            let (guard, swarm) = (&mut self.guard, self.swarm);
-            let seal_bytes = guard.seal_bytes_max();
-            let seal = |data: &Data<P>, body: SignedBody<'_>| guard.seal_as(swarm, data, body);
-            self.gossip.publish_again(update, seal, seal_bytes, now, &mut self.gossip_actions);
+        if self.gossip.is_changed() {
+            for update in self.gossip.take_unsaid() {
+                let (guard, swarm) = (&mut self.guard, self.swarm);
+                let seal_bytes = guard.seal_bytes_max();
+                let seal = |data: &Data<P>, body: SignedBody<'_>| guard.seal_as(swarm, data, body);
+                self.gossip.publish_again(update, seal, seal_bytes, now, &mut self.gossip_actions);
+            }
+            if self.gossip.take_shrunk() {
+                self.views.note_shrunk(now);
+            }
         }
         for change in self.authority_changes.drain(..) {
             let event = Event::AuthorityChanged { swarm: self.swarm, change };
             actions.push(SwarmAction::Event(event));
-        }
-        if self.gossip.take_shrunk() {
-            self.views.note_shrunk(now);
         }
         for action in &self.gossip_actions {
             if let GossipAction::Part { peer } = *action {
@@ -516,7 +521,11 @@ impl<P: WirePeer> Topic<P> {
             }
         }
         self.view_rush.passed(&mut self.view_actions, count);
-        self.settle_gossip(now, actions);
+        if self.gossip.is_changed() {
+            self.settle_gossip(now, actions);
+        }
+        self.views.note_deadline(Views::poll_timeout);
+        self.gossip.note_deadline(Gossip::poll_timeout);
     }
 
     fn settle_gossip(&mut self, now: Instant, actions: &mut SwarmActions<P>) {
@@ -526,13 +535,13 @@ impl<P: WirePeer> Topic<P> {
             actions.push(match action {
                 GossipAction::Send { to, message, class, key } => {
                     if carries_updates(&message) {
-                        self.views.note_use(to, now);
+                        self.views.calmly().note_use(to, now);
                     }
                     let message = shared(&mut last, Message::Gossip(message));
                     SwarmAction::Send { to, message, class, deadline: None, key }
                 }
                 GossipAction::Forward { to, frame, class } => {
-                    self.views.note_use(to, now);
+                    self.views.calmly().note_use(to, now);
                     SwarmAction::Pass { to, frame, class, deadline: None, key: None }
                 }
                 GossipAction::Misbehaved { peer, offence } => SwarmAction::Misbehaved(peer, offence),
