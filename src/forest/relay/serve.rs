@@ -97,10 +97,11 @@ impl<P: WirePeer> Relay<P> {
             return;
         }
         // Whoever waits for his first picture is not kept waiting by what others have to spare.
-        let bears = !(history && !keyframe && self.is_busy() || self.is_swamped());
+        let is_picture = history && keyframe && !self.is_shared();
+        let bears = is_picture || !(history && !keyframe && self.is_busy() || self.is_swamped());
         if !(bears && self.affords(to, bytes, history, now)) {
             self.stats.chunks_unserved += 1;
-            if !history {
+            if !history || is_picture {
                 // Somebody else may have room.
                 note_gone(gone, id, number);
             }

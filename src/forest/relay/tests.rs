@@ -362,6 +362,30 @@ fn the_first_picture_does_not_wait_for_a_place_in_every_stripe() {
 }
 
 #[test]
+fn a_long_queue_does_not_keep_first_pictures_waiting_and_who_wants_too_much_is_told() {
+    let now = Instant::from_secs(10);
+    let mut source = Relay::source(1, SWARM, config(), facts(), 100, now);
+    for number in 0..300 {
+        let is_key = number < 250;
+        source.publish(Publish { keyframe: is_key, ..keyframe(900, now) }, now, &mut Vec::new());
+    }
+    say(&mut source, 2, attach(), now);
+    source.note_backlog(50_000_000);
+    let mut want = |numbers: Range<u64>| {
+        let tracks = vec![(PICTURES, RangeSet::from(numbers))];
+        let answers = say(&mut source, 2, ForestMessage::Want { history: true, tracks }, now);
+        let is_gone = |action: &RelayAction<u64>| {
+            matches!(action, RelayAction::Send { message: ForestMessage::Gone { .. }, .. })
+        };
+        (frames_to(&answers, 2).len(), answers.iter().any(is_gone))
+    };
+    assert_eq!(want(250..300), (0, false), "the others can wait");
+    assert_eq!(want(0..20), (20, false));
+    let (sent, is_told) = want(20..250);
+    assert!(sent > 0 && sent < 230 && is_told, "{sent} of 230, {is_told}");
+}
+
+#[test]
 fn a_first_picture_goes_before_live_media_but_not_in_a_group() {
     let now = Instant::from_secs(10);
     let class_of_history = |is_shared: bool, is_key: bool| {
