@@ -236,7 +236,6 @@ impl<P: WirePeer> Relay<P> {
                 self.send(from, ForestMessage::Detach { stripes: 1 << index }, actions);
             }
         }
-        let is_scarce = self.is_scarce() || self.is_shared();
         for index in stripes_of(asked & !attached.accepted, count) {
             let stripe = &mut self.stripes[index];
             for &peer in &attached.redirects {
@@ -246,7 +245,7 @@ impl<P: WirePeer> Relay<P> {
             }
             if let Some(candidate) = stripe.candidate.filter(|candidate| candidate.peer == from) {
                 // Without need there is time to ask again.
-                let calm = is_scarce && candidate.planned && stripe.parent.is_some() && stripe.lost.is_none();
+                let calm = candidate.planned && stripe.parent.is_some() && stripe.lost.is_none();
                 if !(calm && candidate.tries < PLANNED_TRIES) {
                     self.candidate_failed(index, now, actions);
                 }
@@ -369,6 +368,7 @@ impl<P: WirePeer> Relay<P> {
             stripe.path.clear();
             stripe.path.push(from);
             stripe.path.extend(path);
+            stripe.path_news = true;
             self.tell_path(index, actions);
         }
         if news {
@@ -406,6 +406,7 @@ impl<P: WirePeer> Relay<P> {
             if !same {
                 stripe.path.truncate(1);
                 stripe.path.extend_from_slice(ancestors);
+                stripe.path_news = true;
                 self.tell_path(index, actions);
             }
         }
@@ -427,15 +428,12 @@ impl<P: WirePeer> Relay<P> {
     }
 
     pub(super) fn candidate_failed(&mut self, index: usize, now: Instant, actions: &mut Vec<RelayAction<P>>) {
-        let is_scarce = self.is_scarce() || self.is_shared();
         let stripe = &mut self.stripes[index];
         let Some(candidate) = stripe.candidate.take() else { return };
         if !stripe.tried.contains(&candidate.peer) {
             stripe.tried.push(candidate.peer);
         }
-        if let Some(adopted) =
-            stripe.parent.filter(|_| is_scarce && candidate.planned && stripe.lost.is_none())
-        {
+        if let Some(adopted) = stripe.parent.filter(|_| candidate.planned && stripe.lost.is_none()) {
             // The plan thinks otherwise. Nobody is missed, so the parent is named twice.
             self.lost.push(LostParent { stripe: index as u8, parent: adopted, adopted: Some(adopted) });
             return;
@@ -610,6 +608,9 @@ impl<P: WirePeer> Relay<P> {
     pub(super) fn tick(&mut self, now: Instant, actions: &mut Vec<RelayAction<P>>) {
         for index in 0..self.stripes.len() {
             self.stripes[index].children.retain(|child| child.lease > now);
+            if core::mem::take(&mut self.stripes[index].path_news) && !self.is_shared() {
+                self.tell_path(index, actions);
+            }
         }
         self.release_unused(actions);
         self.note_wanted(now, actions);

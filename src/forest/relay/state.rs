@@ -35,6 +35,8 @@ pub(super) struct Stripe<P> {
     pub(super) children: Vec<Child<P>>,
     /// From the parent up to the source.
     pub(super) path: Vec<P>,
+    /// It has changed since the last tick, when children are told again: the first message may be lost.
+    pub(super) path_news: bool,
     /// When the parent was last heard of on this stripe.
     pub(super) heard: Instant,
     /// The parent said that it lives, though nothing comes: until then it is believed.
@@ -163,6 +165,7 @@ impl<P: Copy + Eq> Stripe<P> {
             tried: SmallVec::new(),
             children: Vec::new(),
             path: Vec::new(),
+            path_news: false,
             heard: now,
             believed_until: now,
             probed: None,
