@@ -320,19 +320,7 @@ fn the_first_picture_does_not_wait_for_a_place_in_every_stripe() {
     let asked_of = |second_after: Option<Duration>| {
         let mut viewer = Relay::viewer(4, SWARM, 1, 1, config(), start);
         viewer.wants = Interest::ALL;
-        let feeds = [(0, 2), (1, 3)].map(|(stripe, parent)| Feed { stripe, parent, backups: Vec::new() });
-        let plan = Plan {
-            swarm: SWARM,
-            source: 1,
-            epoch: Epoch(1),
-            stripes: 2,
-            rate_bytes_per_s: 100_000,
-            deadline: Duration::from_secs(2),
-            passes_on: None,
-            version: 1,
-            feeds: feeds.to_vec(),
-        };
-        say(&mut viewer, 1, ForestMessage::Plan(plan), start);
+        say(&mut viewer, 1, plan_of(&[(0, 2), (1, 3)], 2), start);
         let mut asked = answer(&mut viewer, 0, start);
         if let Some(after) = second_after {
             asked.extend(wants(&mut viewer, start + after));
@@ -406,4 +394,96 @@ fn a_first_picture_goes_before_live_media_but_not_in_a_group() {
     assert_eq!(class_of_history(false, true), Some(Class::Urgent));
     assert_eq!(class_of_history(true, true), Some(Class::Normal));
     assert_eq!(class_of_history(false, false), Some(Class::Background));
+}
+
+fn plan_of(feeds: &[(u8, u64)], stripes: u8) -> ForestMessage<u64> {
+    let feeds = feeds.iter().map(|&(stripe, parent)| Feed { stripe, parent, backups: Vec::new() });
+    ForestMessage::Plan(Plan {
+        swarm: SWARM,
+        source: 1,
+        epoch: Epoch(1),
+        stripes,
+        rate_bytes_per_s: 100_000,
+        deadline: Duration::from_secs(2),
+        passes_on: None,
+        version: 1,
+        feeds: feeds.collect(),
+    })
+}
+
+/// What a viewer of one stripe, fed by 2, does until then; whoever is asked for a place is full.
+fn refused(viewer: &mut Relay<u64>, first: Vec<RelayAction<u64>>, until: Instant) -> Vec<RelayAction<u64>> {
+    let (mut actions, mut seen) = (first, Vec::new());
+    loop {
+        let mut answers = Vec::new();
+        for action in core::mem::take(&mut actions) {
+            if let RelayAction::Send { to, message: ForestMessage::Attach(attach), .. } = &action {
+                answers.push((*to, attach.token));
+            }
+            seen.push(action);
+        }
+        let Some(at) = viewer.poll_timeout().filter(|at| *at <= until) else { return seen };
+        for (peer, token) in answers {
+            let full = Attached {
+                token,
+                epoch: Epoch(1),
+                clock_us: 60_000_000,
+                accepted: 0,
+                paths: Vec::new(),
+                tracks: Vec::new(),
+                redirects: Vec::new(),
+                state: StreamNotice::default(),
+            };
+            actions.extend(say(viewer, peer, ForestMessage::Attached(full), at));
+        }
+        viewer.handle_timeout(at, &mut actions);
+    }
+}
+
+#[test]
+fn a_planned_parent_that_is_full_is_asked_again_and_then_reported() {
+    let now = Instant::from_secs(10);
+    let mut viewer = Relay::viewer(4, SWARM, 1, 1, config(), now);
+    viewer.learn(facts(), now);
+    viewer.stripes[0].parent = Some(2);
+    viewer.peer(2, now, &mut Vec::new()).attached = now;
+    let asked = say(&mut viewer, 1, plan_of(&[(0, 3)], 1), now);
+    let done = refused(&mut viewer, asked, now + Duration::from_secs(2));
+    let asked = done.iter().filter(|action| {
+        matches!(action, RelayAction::Send { to: 3, message: ForestMessage::Attach(_), .. })
+    });
+    assert_eq!(asked.count(), 3);
+    let reports: Vec<_> = done
+        .iter()
+        .filter_map(|action| match action {
+            RelayAction::Send { to: 1, message: ForestMessage::Report { lost }, .. } => Some(lost.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reports, [[LostParent { stripe: 0, parent: 2, adopted: Some(2) }]], "it stays with 2");
+    assert_eq!(viewer.parents().collect::<Vec<_>>(), [Some(2)]);
+}
+
+#[test]
+fn a_path_that_changed_is_told_once_more_as_the_first_message_may_be_lost() {
+    let now = Instant::from_secs(10);
+    let mut viewer = Relay::viewer(4, SWARM, 1, 1, config(), now);
+    viewer.learn(facts(), now);
+    (viewer.stripes[0].parent, viewer.stripes[0].path) = (Some(2), vec![2, 1]);
+    say(&mut viewer, 7, attach(), now);
+    let told = |actions: &[RelayAction<u64>]| {
+        let paths = actions.iter().filter(|action| {
+            matches!(action, RelayAction::Send { to: 7, message: ForestMessage::Path { ancestors, .. }, .. }
+                if *ancestors == [2, 3, 1])
+        });
+        paths.count()
+    };
+    let actions = say(&mut viewer, 2, ForestMessage::Path { stripes: 1, ancestors: vec![3, 1] }, now);
+    assert_eq!(told(&actions), 1);
+    let mut actions = Vec::new();
+    viewer.handle_timeout(now + Duration::from_secs(1), &mut actions);
+    assert_eq!(told(&actions), 1);
+    actions.clear();
+    viewer.handle_timeout(now + Duration::from_secs(2), &mut actions);
+    assert_eq!(told(&actions), 0);
 }
