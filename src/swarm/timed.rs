@@ -63,3 +63,31 @@ impl<M> DerefMut for Timed<M> {
         &mut self.machine
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_machine_is_asked_for_its_deadline_only_after_it_may_have_changed() {
+        let asked = Cell::new(0);
+        let poll = |machine: &u64| {
+            asked.set(asked.get() + 1);
+            Some(Instant::from_secs(*machine))
+        };
+        let mut machine = Timed::new(5);
+        assert_eq!(machine.deadline(poll), Some(Instant::from_secs(5)), "before it was noted");
+        machine.note_deadline(poll);
+        machine.note_deadline(poll);
+        let _ = machine.calmly();
+        machine.note_deadline(poll);
+        assert_eq!(asked.replace(0), 2);
+        *machine = 7;
+        assert!(machine.is_changed());
+        machine.note_deadline(poll);
+        assert_eq!(asked.get(), 1);
+        assert_eq!(machine.deadline(poll), Some(Instant::from_secs(7)));
+    }
+}

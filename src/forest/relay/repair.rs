@@ -386,8 +386,9 @@ impl<P: WirePeer> Relay<P> {
             let Some(missing) = self.missing.get(&(track, number)).copied() else { continue };
             let Some(state) = self.tracks.get(&track) else { continue };
             let use_by = state.log.use_by_ms(number);
-            // What was only foreseen is asked for once.
-            let unseen = missing.foreseen && missing.tries > 0 && use_by.is_none();
+            // What was only foreseen is asked for once, as is in a group what nothing newer has shown: uploads are nearly full.
+            let is_open = missing.foreseen || self.is_shared() && number >= state.log.end();
+            let unseen = is_open && missing.tries > 0 && use_by.is_none() && !missing.history;
             let late = !missing.history && use_by.is_some_and(|at| at <= now_ms);
             let hopeless = missing.history && missing.tries >= TRIES_MAX && state.log.has_started();
             if late || hopeless || unseen || state.log.is_settled(number) {
