@@ -506,6 +506,8 @@ impl<P: WirePeer> Relay<P> {
         self.set_serve_budget(now);
         self.load.upload_bytes_per_s = None;
         self.tell_upload(upload_bytes_per_s, actions);
+        // That may be lost.
+        self.remind_planner();
     }
 
     /// At the source: the state of the stream from now on, as a [`StreamState`](crate::StreamState) counts: 0 initializing,
