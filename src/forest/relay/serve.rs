@@ -97,7 +97,7 @@ impl<P: WirePeer> Relay<P> {
             return;
         }
         // Whoever waits for his first picture is not kept waiting by what others have to spare.
-        let is_picture = history && keyframe && !self.is_shared();
+        let is_picture = history && keyframe && self.picture_class() == Class::Urgent;
         let bears = is_picture || !(history && !keyframe && self.is_busy() || self.is_swamped());
         if !(bears && self.affords(to, bytes, history, now)) {
             self.stats.chunks_unserved += 1;
@@ -120,9 +120,9 @@ impl<P: WirePeer> Relay<P> {
     }
 
     /// How urgently old keyframes go to who asks for them: somebody sees nothing yet, and after a keyframe queues are long. In a
-    /// group newcomers wait for a new one instead.
+    /// group newcomers wait for a new one instead, and where upload is scarce live media would come too late.
     pub(super) fn picture_class(&self) -> Class {
-        if self.is_shared() { Class::Normal } else { Class::Urgent }
+        if self.is_shared() || self.is_scarce() { Class::Normal } else { Class::Urgent }
     }
 
     /// Takes what a chunk costs from the budgets, if they hold it. Repair takes its share of the upload: what it takes beyond,
