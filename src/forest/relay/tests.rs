@@ -63,6 +63,17 @@ fn frames_to(actions: &[RelayAction<u64>], peer: u64) -> Vec<Bytes> {
     frames.collect()
 }
 
+/// A viewer that gets its only stripe from `parent`, and knows the clock of the source.
+fn viewer_of(source: &Relay<u64>, name: u64, parent: u64, now: Instant) -> Relay<u64> {
+    let mut viewer = Relay::viewer(name, SWARM, 1, 1, config(), now);
+    viewer.learn(facts(), now);
+    viewer.wants = Interest::ALL;
+    viewer.stripes[0].parent = Some(parent);
+    viewer.clock_offset_us = source.clock_offset_us;
+    viewer.clock = Some(ClockReading { error: Duration::ZERO, at: now, measured: true });
+    viewer
+}
+
 #[test]
 fn a_chunk_that_parity_gave_goes_to_who_asks_though_it_is_not_kept() {
     let now = Instant::from_secs(10);
@@ -76,12 +87,7 @@ fn a_chunk_that_parity_gave_goes_to_who_asks_though_it_is_not_kept() {
     let sent = frames_to(&actions, 2);
     assert_eq!(sent.len(), 4, "three chunks and one of parity");
 
-    let mut viewer = Relay::viewer(2, SWARM, 1, 1, config(), now);
-    viewer.learn(facts(), now);
-    viewer.wants = Interest::ALL;
-    viewer.stripes[0].parent = Some(1);
-    viewer.clock_offset_us = source.clock_offset_us;
-    viewer.clock = Some(ClockReading { error: Duration::ZERO, at: now, measured: true });
+    let mut viewer = viewer_of(&source, 2, 1, now);
     let kept = [0, 2, 3].map(|number: usize| sent[number].clone());
     let actions: Vec<_> = kept.iter().flat_map(|frame| pass(&mut viewer, 1, frame, now)).collect();
     let delivered = actions.iter().find_map(|action| match action {
@@ -161,14 +167,9 @@ fn in_a_group_helpers_are_fed_first_and_then_the_farthest() {
 
 /// A viewer of a group that gets its only stripe from `parent`, and feeds 7.
 fn shared_viewer(source: &Relay<u64>, parent: u64, now: Instant) -> Relay<u64> {
-    let mut viewer = Relay::viewer(4, SWARM, 1, 1, config(), now);
+    let mut viewer = viewer_of(source, 4, parent, now);
     viewer.share_upload(10_000_000);
-    viewer.learn(facts(), now);
-    viewer.wants = Interest::ALL;
     viewer.notice.state = 1;
-    viewer.stripes[0].parent = Some(parent);
-    viewer.clock_offset_us = source.clock_offset_us;
-    viewer.clock = Some(ClockReading { error: Duration::ZERO, at: now, measured: true });
     viewer.peer(parent, now, &mut Vec::new()).set_rtt(Duration::from_millis(40));
     say(&mut viewer, 7, attach(), now);
     viewer
@@ -225,12 +226,7 @@ fn what_a_new_parent_has_had_is_asked_for_until_it_comes() {
     say(&mut source, 4, attach(), now);
     let mut actions = Vec::new();
     source.publish(keyframe(900, now), now, &mut actions);
-    let mut viewer = Relay::viewer(4, SWARM, 1, 1, config(), now);
-    viewer.learn(facts(), now);
-    viewer.wants = Interest::ALL;
-    viewer.stripes[0].parent = Some(1);
-    viewer.clock_offset_us = source.clock_offset_us;
-    viewer.clock = Some(ClockReading { error: Duration::ZERO, at: now, measured: true });
+    let mut viewer = viewer_of(&source, 4, 1, now);
     pass(&mut viewer, 1, &frames_to(&actions, 4)[0], now);
 
     // It has had two chunks more, and all requests are lost.
@@ -374,10 +370,11 @@ fn a_long_queue_does_not_keep_first_pictures_waiting_and_who_wants_too_much_is_t
 }
 
 #[test]
-fn a_first_picture_goes_before_live_media_but_not_in_a_group() {
+fn a_first_picture_goes_before_live_media_but_not_in_a_group_nor_where_upload_is_scarce() {
     let now = Instant::from_secs(10);
-    let class_of_history = |is_shared: bool, is_key: bool| {
-        let mut source = Relay::source(1, SWARM, config(), facts(), 100, now);
+    let class_of_history = |is_shared: bool, is_key: bool, stripes: u8| {
+        let facts = StreamFacts { stripes, ..facts() };
+        let mut source = Relay::source(1, SWARM, config(), facts, 100, now);
         if is_shared {
             source.share_upload(10_000_000);
         }
@@ -391,9 +388,10 @@ fn a_first_picture_goes_before_live_media_but_not_in_a_group() {
         });
         classes.next()
     };
-    assert_eq!(class_of_history(false, true), Some(Class::Urgent));
-    assert_eq!(class_of_history(true, true), Some(Class::Normal));
-    assert_eq!(class_of_history(false, false), Some(Class::Background));
+    assert_eq!(class_of_history(false, true, 1), Some(Class::Urgent));
+    assert_eq!(class_of_history(true, true, 1), Some(Class::Normal));
+    assert_eq!(class_of_history(false, true, 16), Some(Class::Normal));
+    assert_eq!(class_of_history(false, false, 1), Some(Class::Background));
 }
 
 fn plan_of(feeds: &[(u8, u64)], stripes: u8) -> ForestMessage<u64> {
